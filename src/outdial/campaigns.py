@@ -1,0 +1,90 @@
+"""The life of a campaign: states, transitions, quotas (semantics.md §5, wire/campaign-api.md §3)."""
+
+from __future__ import annotations
+
+from datetime import datetime, tzinfo
+
+from outdial import calendar
+from outdial.errors import Code, Refusal
+from outdial.model import Campaign, CampaignState, DeviceType, Standing
+
+IVR_TYPES = (DeviceType.INTELLIGENT_IVR, DeviceType.AUTOMATIC_IVR)
+SKILL_TYPES = (DeviceType.PREDICTED, DeviceType.PREVIEW, DeviceType.PREEMPTED)
+
+TRANSITIONS: dict[str, dict[CampaignState, CampaignState]] = {
+    "resume": {
+        CampaignState.DRAFT: CampaignState.STARTED,
+        CampaignState.SUSPENDED: CampaignState.STARTED,
+    },
+    "pause": {CampaignState.STARTED: CampaignState.SUSPENDED},
+    "end": {
+        CampaignState.DRAFT: CampaignState.ENDED,
+        CampaignState.STARTED: CampaignState.ENDED,
+        CampaignState.SUSPENDED: CampaignState.ENDED,
+    },
+}
+"""Verb -> from -> to. What is not here is refused."""
+
+WAY_OUT = {
+    "resume": "only a draft or suspended campaign can be resumed",
+    "pause": "only a started campaign can be paused",
+    "end": "it has ended already",
+}
+
+
+def state_at(campaign: Campaign, now: datetime) -> CampaignState:
+    """The state by the clock: past its end time every campaign is ended."""
+    return CampaignState.ENDED if now >= campaign.end_at else campaign.state
+
+
+def standing(campaign: Campaign, now: datetime) -> Standing:
+    """What the campaign shows at `now`."""
+    state = state_at(campaign, now)
+    if state is not CampaignState.STARTED:
+        return Standing(state.value)
+    if now < campaign.begin_at:
+        return Standing.NOT_STARTED
+    return Standing.EXECUTING if campaign.incomplete else Standing.CALL_COMPLETED
+
+
+def apply(verb: str, campaign: Campaign, now: datetime) -> CampaignState:
+    """The state after `verb` ("resume", "pause", "end"). Raises `Refusal` 0200011."""
+    state = state_at(campaign, now)
+    try:
+        return TRANSITIONS[verb][state]
+    except KeyError:
+        raise Refusal(
+            Code.STATE_FORBIDS, f"the campaign is {standing(campaign, now)}: {WAY_OUT[verb]}"
+        ) from None
+
+
+def check_delete(campaign: Campaign, now: datetime) -> None:
+    """A started campaign cannot be deleted. Raises `Refusal` 0200009."""
+    if state_at(campaign, now) is CampaignState.STARTED:
+        raise Refusal(
+            Code.STILL_STARTED, f"the campaign is {standing(campaign, now)}: pause it, then delete it"
+        )
+
+
+def check_begin(begin_at: datetime, now: datetime, tz: tzinfo) -> None:
+    """A begin before today's midnight of the VDN is refused. Raises `Refusal` 0200002."""
+    if begin_at < calendar.period_start("day", now, tz):
+        raise Refusal(
+            Code.BEGIN_TOO_EARLY, "strBeginTime: earlier than 00:00 of today in the VDN's time zone"
+        )
+
+
+def kind_of(device_type: DeviceType) -> tuple[DeviceType, ...]:
+    """The device types that share a quota with this one."""
+    return IVR_TYPES if device_type in IVR_TYPES else SKILL_TYPES
+
+
+def check_quota(device_type: DeviceType, active: int, max_active: int) -> None:
+    """One more active campaign must fit. Raises `Refusal` 0200003 or 0200004."""
+    if active >= max_active:
+        code = Code.IVR_CAP if device_type in IVR_TYPES else Code.SKILL_CAP
+        raise Refusal(
+            code,
+            f"{active} campaigns of this kind are started or suspended, {max_active} are allowed:"
+            " end or delete one first",
+        )

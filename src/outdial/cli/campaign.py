@@ -1,0 +1,298 @@
+"""`outdial campaign`: create, look at, start and pause campaigns over the interface; end one in the store."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Literal
+
+import typer
+
+from outdial.cli.examples import examples
+from outdial.cli.failures import WrongUsage
+from outdial.cli.output import for_person, note, print_facts, print_json, print_rows
+from outdial.cli.store_access import Data, Database, OfVdn, PgBin, PgUser, StoreOptions, administer
+from outdial.cli.targets import Ak, CampaignId, Json, Sk, Url, Vdn, connected
+
+app = typer.Typer(help="Campaigns: create, list, show, start, pause, end.")
+
+STATUS = {1: "draft", 2: "started", 3: "suspended", 4: "ended"}
+"""The interface's status, in words (wire/campaign-api.md §3.1)."""
+STATUS_ALL = 0
+INIT_DRAFT, INIT_STARTED = 1, 2
+MOST_WINDOWS = 3
+PAGE = 100
+DEFAULT_DAYS = 30
+
+_WINDOW = re.compile(r"([0-9]{2}:[0-9]{2})-([0-9]{2}:[0-9]{2})")
+
+
+@app.command(
+    epilog=examples(
+        'outdial campaign create "spring offer" --caller-no 4008000',
+        "outdial campaign create reminders --caller-no 4008000 --window 09:00-12:00 --window 13:30-18:00 \\",
+        "    --begin 2030-03-01 --end '2030-03-31 16:00:00' --calls 20 --every 5 \\",
+        "    --callback https://example.org/results",
+    )
+)
+def create(
+    *,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The name, unique in the VDN.")],
+    caller_no: Annotated[
+        str,
+        typer.Option("--caller-no", metavar="NUMBER", help="The number that callees see: digits, * and #."),
+    ],
+    begin: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="The begin: ISO 8601 or 'yyyy-mm-dd hh:mm:ss', UTC without an offset.",
+            show_default="now",
+        ),
+    ] = None,
+    end: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="The end, in the same form.",
+            show_default=f"{DEFAULT_DAYS} days after the begin",
+        ),
+    ] = None,
+    window: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="HH:MM-HH:MM",
+            help="Daily hours in which calls may leave, in the VDN's time zone; up to 3 times.",
+            show_default="00:00-24:00",
+        ),
+    ] = None,
+    calls: Annotated[int, typer.Option(metavar="N", help="Calls that leave at a time, 1 to 1000.")] = 10,
+    every: Annotated[int, typer.Option(metavar="SECONDS", help="Seconds between them, 1 to 86400.")] = 1,
+    ring: Annotated[
+        int, typer.Option(metavar="SECONDS", help="Seconds that a call may ring, 5 to 120.")
+    ] = 30,
+    callback: Annotated[
+        str | None, typer.Option(metavar="URL", help="Where results are pushed to.", show_default="nowhere")
+    ] = None,
+    device_type: Annotated[
+        int, typer.Option(metavar="N", help="What answers: 1 an intelligent, 3 an automatic IVR flow.")
+    ] = 3,
+    description: Annotated[str | None, typer.Option(metavar="TEXT", help="A description.")] = None,
+    duplicates: Annotated[
+        Literal["allow", "refuse", "skip"],
+        typer.Option(
+            metavar="allow|refuse|skip",
+            help="What an add does with a number that is still incomplete in the campaign.",
+        ),
+    ] = "allow",
+    on_unknown: Annotated[
+        Literal["count", "redial"],
+        typer.Option(
+            metavar="count|redial",
+            help="What follows a call whose end a crash has hidden: it counts, or is made again.",
+        ),
+    ] = "count",
+    start: Annotated[bool, typer.Option("--start", help="Start it at once, instead of a draft.")] = False,
+    url: Url = None,
+    ak: Ak = None,
+    sk: Sk = None,
+    vdn: Vdn = None,
+    json: Json = False,
+) -> None:
+    """Create a campaign, as a draft unless --start is given; prints its id."""
+    begin_at, end_at = _dates(begin, end)
+    body: dict[str, Any] = {
+        "name": name,
+        "strBeginTime": _wire_time(begin_at),
+        "strEndTime": _wire_time(end_at),
+        "deviceType": device_type,
+        "callerNo": caller_no,
+        "maxAlertingTime": ring,
+        "scheduleParam": _schedule(window or ["00:00-24:00"]),
+        "ivrParam": {"callCount": calls, "callInterval": every},
+        "initStatus": INIT_STARTED if start else INIT_DRAFT,
+        "duplicates": duplicates,
+        "onUnknown": on_unknown,
+    }
+    optional = {"description": description, "callBackUrl": callback}
+    body |= {field: value for field, value in optional.items() if value is not None}
+    with connected(url, ak, sk, vdn) as client:
+        campaign_id = client.create_campaign(body)["returnObject"]["id"]
+    if json:
+        print_json({"id": campaign_id})
+        return
+    print(campaign_id)
+    if for_person() and not start:
+        note(f"a draft: outdial numbers add {campaign_id} NUMBER...; outdial campaign start {campaign_id}")
+
+
+def _dates(begin: str | None, end: str | None) -> tuple[datetime, datetime]:
+    begin_at = _instant("--begin", begin) if begin else datetime.now(UTC)
+    if end:
+        return begin_at, _instant("--end", end)
+    try:
+        return begin_at, begin_at + timedelta(days=DEFAULT_DAYS)
+    except OverflowError:
+        raise WrongUsage("--end: must be given, since the begin is near the last day there is") from None
+
+
+def _instant(option: str, text: str) -> datetime:
+    try:
+        found = datetime.fromisoformat(text.strip())
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise WrongUsage(f"{option}: must be ISO 8601 or 'yyyy-mm-dd hh:mm:ss' (UTC)") from None
+
+
+def _wire_time(value: datetime) -> str:
+    return value.replace(microsecond=0, tzinfo=None).isoformat(sep=" ")
+
+
+def _schedule(windows: list[str]) -> dict[str, str]:
+    if len(windows) > MOST_WINDOWS:
+        raise WrongUsage(f"--window: at most {MOST_WINDOWS} times")
+    schedule = {}
+    for slot, text in enumerate(windows, start=1):
+        match = _WINDOW.fullmatch(text.strip())
+        if match is None:
+            raise WrongUsage("--window: must be HH:MM-HH:MM, for example 08:00-20:00")
+        schedule[f"workdayBeginTime{slot}"], schedule[f"workdayEndTime{slot}"] = match.groups()
+    return schedule
+
+
+@app.command(
+    "list", epilog=examples("outdial campaign list", "outdial campaign list --status started --json")
+)
+def list_(
+    *,
+    status: Annotated[
+        Literal["draft", "started", "suspended", "ended"] | None,
+        typer.Option(
+            metavar="|".join(STATUS.values()), help="Only campaigns of this status.", show_default="all"
+        ),
+    ] = None,
+    url: Url = None,
+    ak: Ak = None,
+    sk: Sk = None,
+    vdn: Vdn = None,
+    json: Json = False,
+) -> None:
+    """List the VDN's campaigns."""
+    wanted = {word: number for number, word in STATUS.items()}.get(status or "", STATUS_ALL)
+    with connected(url, ak, sk, vdn) as client:
+        found: list[dict[str, Any]] = []
+        page = 1
+        while True:
+            answer = client.list_campaigns(status=wanted, page=page, rows=PAGE)
+            found += answer["data"]
+            if len(answer["data"]) < PAGE:
+                break
+            page += 1
+    if json:
+        print_json(found)
+        return
+    print_rows(
+        ("id", "name", "status", "begin (UTC)", "end (UTC)", "type", "caller"),
+        (
+            (
+                campaign["id"],
+                campaign["name"],
+                STATUS.get(campaign["status"], campaign["status"]),
+                campaign["strBeginTime"],
+                campaign["strEndTime"],
+                campaign["deviceType"],
+                campaign["callerNo"],
+            )
+            for campaign in found
+        ),
+    )
+
+
+@app.command(epilog=examples("outdial campaign show 46", "outdial campaign show 46 --json"))
+def show(
+    *,
+    campaign: CampaignId,
+    url: Url = None,
+    ak: Ak = None,
+    sk: Sk = None,
+    vdn: Vdn = None,
+    json: Json = False,
+) -> None:
+    """Show one campaign: its settings, what it does now, and how many numbers are incomplete."""
+    with connected(url, ak, sk, vdn) as client:
+        found = client.show_campaign(campaign)["returnObject"]
+    if json:
+        print_json(found)
+        return
+    ivr = found.get("ivrParam") or {}
+    print_facts(
+        [
+            ("id", found["id"]),
+            ("name", found["name"]),
+            ("description", found.get("description")),
+            ("status", STATUS.get(found["status"], found["status"])),
+            ("standing", found.get("standing")),
+            ("incomplete", found.get("incomplete")),
+            ("begin (UTC)", found["strBeginTime"]),
+            ("end (UTC)", found["strEndTime"]),
+            ("windows", _windows(found.get("scheduleParam") or {})),
+            ("type", found["deviceType"]),
+            ("caller", found["callerNo"]),
+            ("calls", f"{ivr.get('callCount')} every {ivr.get('callInterval')} s"),
+            ("ring", f"{found.get('maxAlertingTime')} s"),
+            ("callback", found.get("callBackUrl")),
+            ("duplicates", found.get("duplicates")),
+            ("on unknown", found.get("onUnknown")),
+        ]
+    )
+
+
+def _windows(schedule: dict[str, str | None]) -> str:
+    slots = range(1, MOST_WINDOWS + 1)
+    pairs = ((schedule.get(f"workdayBeginTime{n}"), schedule.get(f"workdayEndTime{n}")) for n in slots)
+    return ", ".join(f"{begin}-{end}" for begin, end in pairs if begin)
+
+
+@app.command(epilog=examples("outdial campaign start 46"))
+def start(*, campaign: CampaignId, url: Url = None, ak: Ak = None, sk: Sk = None, vdn: Vdn = None) -> None:
+    """Start a draft, or go on with a paused campaign (the same as resume)."""
+    _resume(campaign, url, ak, sk, vdn)
+
+
+@app.command(epilog=examples("outdial campaign resume 46"))
+def resume(*, campaign: CampaignId, url: Url = None, ak: Ak = None, sk: Sk = None, vdn: Vdn = None) -> None:
+    """Go on with a paused campaign, or start a draft (the same as start)."""
+    _resume(campaign, url, ak, sk, vdn)
+
+
+def _resume(campaign: int, url: str | None, ak: str | None, sk: str | None, vdn: int | None) -> None:
+    with connected(url, ak, sk, vdn) as client:
+        client.resume(campaign)
+    print(f"campaign {campaign} started")
+
+
+@app.command(epilog=examples("outdial campaign pause 46"))
+def pause(*, campaign: CampaignId, url: Url = None, ak: Ak = None, sk: Sk = None, vdn: Vdn = None) -> None:
+    """Pause a started campaign: no new call leaves later than 1 s after this; running calls finish."""
+    with connected(url, ak, sk, vdn) as client:
+        client.pause(campaign)
+    print(f"campaign {campaign} paused")
+
+
+@app.command(epilog=examples("outdial campaign end 46 --vdn 1 --data /srv/outdial"))
+def end(
+    *,
+    campaign: CampaignId,
+    vdn: OfVdn,
+    data: Data = None,
+    database: Database = None,
+    pg_bin: PgBin = None,
+    pg_user: PgUser = None,
+) -> None:
+    """End a campaign for good, with all its incomplete numbers (administration; needs the store)."""
+    options = StoreOptions(data, database, pg_bin, pg_user)
+
+    from outdial.service import Service
+
+    administer(options, lambda store: Service(store).end_campaign(vdn, campaign))
+    print(f"campaign {campaign} ended")

@@ -1,0 +1,98 @@
+"""`outdial key`: access keys, in the store. A secret is shown once, when its key is made."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from outdial.cli.examples import examples
+from outdial.cli.failures import Refused
+from outdial.cli.output import for_person, instant, note, print_facts, print_json, print_rows
+from outdial.cli.store_access import Data, Database, OfVdn, PgBin, PgUser, StoreOptions, administer
+from outdial.cli.targets import Json
+from outdial.cli.vdn import no_such_vdn
+
+if TYPE_CHECKING:
+    from outdial.model import AccessKey
+    from outdial.store.store import Store
+
+app = typer.Typer(help="Access keys (administration).")
+
+
+@app.command(
+    epilog=examples(
+        "outdial key create --vdn 1 --data /srv/outdial",
+        "outdial key create --vdn 1 --data /srv/outdial --json",
+    )
+)
+def create(
+    *,
+    vdn: OfVdn,
+    data: Data = None,
+    database: Database = None,
+    pg_bin: PgBin = None,
+    pg_user: PgUser = None,
+    json: Json = False,
+) -> None:
+    """Make an access key of a VDN. Its secret (SK) is shown this once.
+
+    Secrets are encrypted with the master key: the file DIR.key beside the data folder DIR, made when
+    missing, or the variable OUTDIAL_MASTER_KEY, which is needed with --database alone.
+    """
+    options = StoreOptions(data, database, pg_bin, pg_user)
+
+    async def work(store: Store) -> AccessKey:
+        if await store.vdns.one(vdn) is None:
+            raise no_such_vdn(vdn)
+        return await store.vdns.create_key(vdn)
+
+    key = administer(options, work, makes_secrets=True)
+    if json:
+        print_json({"ak": key.ak, "sk": key.secret})
+        return
+    print_facts([("AK", key.ak), ("SK", key.secret)])
+    if for_person():
+        note("the SK is not shown again")
+
+
+@app.command("list", epilog=examples("outdial key list --vdn 1 --data /srv/outdial"))
+def list_(
+    *,
+    vdn: OfVdn,
+    data: Data = None,
+    database: Database = None,
+    pg_bin: PgBin = None,
+    pg_user: PgUser = None,
+    json: Json = False,
+) -> None:
+    """List a VDN's access keys, without their secrets."""
+    options = StoreOptions(data, database, pg_bin, pg_user)
+
+    async def work(store: Store) -> list[AccessKey]:
+        if await store.vdns.one(vdn) is None:
+            raise no_such_vdn(vdn)
+        return await store.vdns.keys_of(vdn)
+
+    found = [(key.ak, instant(key.created_at), instant(key.revoked_at)) for key in administer(options, work)]
+    if json:
+        names = ("ak", "createdAt", "revokedAt")
+        print_json([dict(zip(names, row, strict=True)) for row in found])
+        return
+    print_rows(("AK", "created (UTC)", "revoked (UTC)"), found)
+
+
+@app.command(epilog=examples("outdial key revoke 4f0c2d9be3a1c07755aa --data /srv/outdial"))
+def revoke(
+    *,
+    ak: Annotated[str, typer.Argument(metavar="AK", help="The access key.")],
+    data: Data = None,
+    database: Database = None,
+    pg_bin: PgBin = None,
+    pg_user: PgUser = None,
+) -> None:
+    """Revoke an access key for good: within a second no process takes it any more."""
+    options = StoreOptions(data, database, pg_bin, pg_user)
+    if administer(options, lambda store: store.vdns.revoke_key(ak)) is None:
+        raise Refused("there is no such access key; `outdial key list --vdn N` lists them")
+    print(f"key {ak} revoked")

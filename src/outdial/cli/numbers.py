@@ -1,0 +1,198 @@
+"""`outdial numbers add`: numbers into a campaign, 20 a request and a second apart, as the contract asks."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from outdial.cli.examples import examples
+from outdial.cli.failures import EXIT_INTERRUPTED, Failure, WrongUsage
+from outdial.cli.output import print_json
+from outdial.cli.targets import Ak, CampaignId, Json, Sk, Url, Vdn, connected, failure_of
+from outdial.errors import Code
+
+if TYPE_CHECKING:
+    from outdial.client import BlockingClient
+
+app = typer.Typer(help="Outbound numbers: add them to a campaign.")
+
+AT_A_TIME = 20
+"""Entries of one request (contract, Restrictions)."""
+BETWEEN = 1.0
+"""Seconds between two accepted adds to one campaign (contract, Restrictions)."""
+REPEAT_AFTER = 0.25
+"""Seconds until a request that came too soon, because others add too, is sent again."""
+PATIENCE = 30.0
+"""Seconds for which one request is sent again before the command gives up."""
+STDIN = "-"
+
+
+@app.callback()
+def _group() -> None:
+    """Outbound numbers: add them to a campaign."""
+
+
+@dataclass
+class Progress:
+    """How far an add of many numbers has got."""
+
+    given: int
+    added: int = 0
+    total_size: int | None = None
+    data_ids: list[dict[str, str]] = field(default_factory=list)
+    under_way: int = 0
+
+    def take(self, answer: dict[str, Any]) -> None:
+        """The request under way was accepted."""
+        shown = answer["returnObject"]
+        self.added += self.under_way
+        self.under_way = 0
+        self.total_size = shown["totalSize"]
+        self.data_ids += shown.get("dataIdList", [])
+
+    def report(self, fate: str) -> str:
+        """What is in and what is not; `fate` is that of the request under way."""
+        text = f"; {self.added} of {self.given} numbers were added"
+        if self.under_way:
+            text += f", numbers {self.added + 1} to {self.added + self.under_way} {fate}"
+        rest = self.given - self.added - self.under_way
+        return text + (f", the last {rest} were not sent" if rest else "")
+
+    def document(self) -> dict[str, Any]:
+        """The state for programs."""
+        found: dict[str, Any] = {"given": self.given, "added": self.added, "totalSize": self.total_size}
+        return found | ({"dataIdList": self.data_ids} if self.data_ids else {})
+
+
+@app.command(
+    epilog=examples(
+        "outdial numbers add 46 80001 80003",
+        "outdial numbers add 46 80001 --session-id order-17 --custom-field north",
+        "outdial numbers add 46 - < numbers.txt",
+    )
+)
+def add(
+    *,
+    campaign: CampaignId,
+    numbers: Annotated[
+        list[str],
+        typer.Argument(metavar="NUMBER", help="Called numbers: digits, * and #; - reads more from stdin."),
+    ],
+    session_id: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="Session id of each number; comes back with its result."),
+    ] = None,
+    caller: Annotated[
+        str | None, typer.Option(metavar="NUMBER", help="Calling number, instead of the campaign's.")
+    ] = None,
+    custom_field: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="Field of your own; comes back with the result."),
+    ] = None,
+    call_data: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Data for the call flow; JSON for device type 1.")
+    ] = None,
+    recycle_time: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Recycle time, 'yyyy-mm-dd hh:mm:ss' in the VDN's time zone."),
+    ] = None,
+    url: Url = None,
+    ak: Ak = None,
+    sk: Sk = None,
+    vdn: Vdn = None,
+    json: Json = False,
+) -> None:
+    """Add numbers to a campaign; the options hold for each of them.
+
+    20 numbers are one request, which is accepted or refused whole; more are sent in several, a second
+    apart. The command stops at the first that is refused, and says how many numbers are in.
+    """
+    called = _called(numbers)
+    common = {
+        "sessionId": session_id,
+        "caller": caller,
+        "customField": custom_field,
+        "callData": call_data,
+        "recycleTime": recycle_time,
+    }
+    given = {name: value for name, value in common.items() if value is not None}
+    progress = Progress(len(called))
+    with connected(url, ak, sk, vdn) as client:
+        try:
+            with _shown(progress) as tick:
+                _add_all(client, campaign, [{"called": number, **given} for number in called], progress, tick)
+        finally:
+            if json:
+                print_json(progress.document())
+    if not json:
+        print(f"{progress.added} numbers added; {progress.total_size} incomplete in campaign {campaign}")
+
+
+def _called(numbers: list[str]) -> list[str]:
+    called: list[str] = []
+    for number in numbers:
+        called += sys.stdin.read().removeprefix("\ufeff").split() if number == STDIN else [number]
+    if not called:
+        raise WrongUsage("NUMBER: stdin held no number")
+    return called
+
+
+def _add_all(
+    client: BlockingClient,
+    campaign: int,
+    entries: list[dict[str, Any]],
+    progress: Progress,
+    tick: Callable[[], None],
+) -> None:
+    from outdial.client import ClientError, NoAnswer
+
+    try:
+        for first in range(0, len(entries), AT_A_TIME):
+            if first:
+                time.sleep(BETWEEN)
+            batch = entries[first : first + AT_A_TIME]
+            progress.under_way = len(batch)
+            progress.take(_add(client, campaign, batch))
+            tick()
+    except ClientError as error:
+        fate = "may or may not be in" if isinstance(error, NoAnswer) else "were not"
+        raise failure_of(error, report=progress.report(fate)) from error
+    except KeyboardInterrupt as error:
+        report = progress.report("may or may not be in")
+        raise Failure(f"interrupted{report}", EXIT_INTERRUPTED) from error
+
+
+def _add(client: BlockingClient, campaign: int, batch: list[dict[str, Any]]) -> dict[str, Any]:
+    """One request, sent again while others keep the campaign busy."""
+    from outdial.client import ClientError
+
+    give_up = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return client.add_numbers(campaign, batch)
+        except ClientError as error:
+            if error.code != Code.TOO_SOON.wire or time.monotonic() >= give_up:
+                raise
+        time.sleep(REPEAT_AFTER)
+
+
+@contextmanager
+def _shown(progress: Progress) -> Iterator[Callable[[], None]]:
+    """A progress bar on stderr when that is a terminal and there is more than one request."""
+    if not sys.stderr.isatty() or progress.given <= AT_A_TIME:
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=progress.given)
+        yield lambda: bar.update(task, completed=progress.added)

@@ -1,0 +1,184 @@
+"""The store for administration, whether or not a server runs: its options, and the way in."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from outdial.cli.failures import EXIT_UNAVAILABLE, Failure, WrongUsage
+from outdial.cli.targets import HIGHEST_VDN
+from outdial.errors import SettingError
+
+if TYPE_CHECKING:
+    from outdial.store.sealing import MasterKey
+    from outdial.store.store import Store
+
+T = TypeVar("T")
+
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        envvar="OUTDIAL_DATA",
+        metavar="DIR",
+        help="The data folder of the embedded PostgreSQL: joined when it runs, else started and stopped.",
+    ),
+]
+Database = Annotated[
+    str | None,
+    typer.Option(
+        "--database",
+        envvar="OUTDIAL_DATABASE",
+        metavar="DSN",
+        help="The DSN of a PostgreSQL of yours; goes before --data, which then only says where DIR.key is.",
+    ),
+]
+PgBin = Annotated[
+    Path | None,
+    typer.Option(
+        "--pg-bin",
+        envvar="OUTDIAL_PG_BIN",
+        metavar="DIR",
+        help="The folder of PostgreSQL's binaries for the embedded one.",
+    ),
+]
+PgUser = Annotated[
+    str | None,
+    typer.Option(
+        "--pg-user",
+        envvar="OUTDIAL_PG_USER",
+        metavar="USER",
+        help="As root: the system user that runs the embedded PostgreSQL.",
+    ),
+]
+VdnId = Annotated[int, typer.Argument(metavar="ID", min=1, max=HIGHEST_VDN, help="The VDN, 1 to 9999.")]
+OfVdn = Annotated[
+    int,
+    typer.Option(
+        "--vdn", envvar="OUTDIAL_VDN", metavar="N", min=1, max=HIGHEST_VDN, help="The VDN, 1 to 9999."
+    ),
+]
+
+NO_STORE = "--data DIR (OUTDIAL_DATA) or --database DSN (OUTDIAL_DATABASE): one of them is needed"
+
+# Not asyncpg's own words: they may quote a part of the password.
+UNREADABLE = (
+    "--database (OUTDIAL_DATABASE): cannot be read as postgresql://USER:PASSWORD@HOST:PORT/NAME;"
+    " percent-encode what is not a letter or a digit, and look at the parameters"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StoreOptions:
+    """Where the store is. Raises `WrongUsage` when neither `data` nor `database` says so."""
+
+    data: Path | None
+    database: str | None
+    pg_bin: Path | None
+    pg_user: str | None
+
+    def __post_init__(self) -> None:
+        if self.data is None and not self.database:
+            raise WrongUsage(NO_STORE)
+
+
+def administer(
+    options: StoreOptions,
+    work: Callable[[Store], Awaitable[T]],
+    *,
+    makes_data: bool = False,
+    makes_secrets: bool = False,
+) -> T:
+    """Run `work` on the opened store and return what it returns.
+
+    `makes_data`: a data folder that is not there is made; else it is refused, since it is most likely
+    mistyped. `makes_secrets`: as in `opened_store`.
+    """
+    if not (options.database or makes_data or (options.data is not None and options.data.exists())):
+        raise WrongUsage(
+            f"data folder {options.data}: is not there; `outdial vdn create` and `outdial serve` make it"
+        )
+
+    import asyncio  # 30 ms that a command over the client need not spend here
+
+    async def run() -> T:
+        async with opened_store(options, makes_secrets=makes_secrets) as store:
+            return await work(store)
+
+    return asyncio.run(run())
+
+
+@asynccontextmanager
+async def opened_store(options: StoreOptions, *, makes_secrets: bool = False) -> AsyncIterator[Store]:
+    """The checked store in its present schema. `makes_secrets`: with a master key, made when missing.
+
+    Raises `SettingError`, `Failure`, `StoreUnavailable`.
+    """
+    from outdial.store.store import Store
+
+    with _database(options) as dsn:
+        await _prepare(dsn)
+        key = await _master_key(options, dsn, makes_secrets)
+        async with Store(dsn, key, size=2, name="outdial administration") as store:
+            yield store
+
+
+@contextmanager
+def _database(options: StoreOptions) -> Iterator[str]:
+    if options.database:
+        yield options.database
+        return
+    from outdial.store.embedded import EmbeddedOptions, borrowed
+
+    assert options.data is not None
+    with borrowed(EmbeddedOptions(options.data, options.pg_bin, options.pg_user)) as dsn:
+        yield dsn
+
+
+async def _prepare(dsn: str) -> None:
+    import asyncpg
+
+    from outdial.store import migrate
+    from outdial.store.postgres import LOST, check_server
+
+    try:
+        await check_server(dsn)
+        await migrate.prepare(dsn)
+    except SettingError as error:
+        cause = error.__cause__
+        if isinstance(cause, ValueError):
+            raise WrongUsage(UNREADABLE) from error
+        if isinstance(cause, LOST):  # a server that is away is no wrong setting
+            raise Failure(str(error), EXIT_UNAVAILABLE) from error
+        raise
+    except ValueError as error:
+        raise WrongUsage(UNREADABLE) from error
+    except LOST as error:
+        raise Failure(f"the database was lost: {error}", EXIT_UNAVAILABLE) from error
+    except asyncpg.PostgresError as error:
+        raise SettingError(f"the database's schema cannot be brought to the present: {error}") from error
+
+
+async def _master_key(options: StoreOptions, dsn: str, makes_secrets: bool) -> MasterKey | None:
+    from outdial.store.sealing import ENVIRONMENT, create_master_key, load_master_key
+    from outdial.store.store import Store
+
+    key = load_master_key(options.data, os.environ)
+    if not makes_secrets:
+        return key
+    async with Store(dsn, key, size=1, name="outdial administration") as store:
+        await store.vdns.check_master_key()  # a second master key would lock the first one's secrets away
+    if key is not None:
+        return key
+    if options.data is None:
+        raise WrongUsage(
+            f"{ENVIRONMENT}: missing; secrets are encrypted at rest: set it to 32 random bytes as base64 or"
+            " hex, the same for the server, or give --data DIR to keep the key in the file DIR.key"
+        )
+    return create_master_key(options.data)

@@ -1,0 +1,245 @@
+"""The composition: what a server is made of, and what each of its processes runs.
+
+`serve` is the supervisor's life; `python -m outdial.compose ROLE` is a process under it. This is where the
+concrete store, switch and carrier are chosen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import ipaddress
+import os
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import structlog
+
+from outdial import logs
+from outdial.config import Settings, load, variable_of
+from outdial.errors import SettingError
+from outdial.store import migrate
+from outdial.store.embedded import EmbeddedOptions, EmbeddedPostgres
+from outdial.store.postgres import check_server, utc_now
+from outdial.store.sealing import load_master_key
+from outdial.store.store import Store
+from outdial.supervisor import Child, Supervisor, as_init
+from outdial.web.server import listening_socket
+
+log = structlog.get_logger()
+
+LISTEN_FD = "OUTDIAL_LISTEN_FD"
+CARRIER_SOCKET = "OUTDIAL_CARRIER_SOCKET"
+
+FRONT, CARRIER = 0, 1
+"""Groups of processes in the order in which they are stopped: the carrier outlives its callers."""
+
+
+def opened(settings: Settings, name: str, *, size: int = 4) -> Store:
+    """The store of a settled database (`settings.database`); the master key is looked for when needed."""
+    assert settings.database is not None, "the supervisor hands the DSN to its processes"
+    return Store(settings.database, lambda: load_master_key(settings.data, os.environ), size=size, name=name)
+
+
+async def prepare(settings: Settings) -> None:
+    """Check the database, bring its schema to the present, check the master key. Raises `SettingError`."""
+    assert settings.database is not None
+    await check_server(settings.database)
+    await migrate.prepare(settings.database)
+    async with opened(settings, "outdial prepare", size=1) as store:
+        await store.vdns.check_master_key()
+
+
+# -- the supervisor ----------------------------------------------------------------------------------------
+
+
+def serve(settings: Settings) -> int:
+    """Run a server until a signal ends it; the exit status. Raises `SettingError`."""
+    as_init()
+    logs.configure(settings.log_level, "supervisor")
+    with listening(settings) as sock, database(settings) as (settled, postgres):
+        asyncio.run(prepare(settled))
+        with scratch() as folder:
+            supervisor = supervised(settled, sock, postgres, folder)
+            host, port = sock.getsockname()[:2]
+            log.info("serving", host=host, port=port, roles=settings.roles)
+            asyncio.run(supervisor.run())
+    return 0
+
+
+@contextmanager
+def listening(settings: Settings) -> Iterator[socket.socket]:
+    """The socket that the api processes share. Raises `SettingError` before anything else is started."""
+    sock = listening_socket(*settings.address())
+    try:
+        yield sock
+    finally:
+        sock.close()
+
+
+@contextmanager
+def database(settings: Settings) -> Iterator[tuple[Settings, EmbeddedPostgres | None]]:
+    """The settings with a DSN, and the embedded PostgreSQL if that is what it belongs to, running."""
+    if settings.database is not None:
+        yield settings, None
+        return
+    if settings.data is None:
+        raise SettingError("data or database: one of them is needed")
+    postgres = EmbeddedPostgres(EmbeddedOptions(settings.data, settings.pg_bin, settings.pg_user))
+    postgres.start(wait=10.0)  # an administration command may hold the folder for a moment
+    try:
+        yield settings.with_options(database=postgres.dsn), postgres
+    finally:
+        postgres.stop()
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """A folder of this run with a short path, closed to others: for the carrier's socket."""
+    folder = Path(tempfile.mkdtemp(prefix="outdial-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def supervised(
+    settings: Settings, sock: socket.socket, postgres: EmbeddedPostgres | None, folder: Path
+) -> Supervisor:
+    """The supervisor of the roles that the settings name; a dead PostgreSQL is its to restart and stop."""
+    return Supervisor(
+        children(settings, sock, folder),
+        watch=postgres.watch if postgres is not None else None,
+        finish=postgres.stop if postgres is not None else None,
+    )
+
+
+def children(settings: Settings, sock: socket.socket, folder: Path) -> list[Child]:
+    """The processes of a server."""
+    carrier_socket = folder / "carrier.sock"
+    given = environment(settings) | {CARRIER_SOCKET: str(carrier_socket)}
+    found = []
+    if "engine" in settings.roles:
+        found.append(_carrier(settings, carrier_socket, given))
+        found.append(Child("engine", _role("engine"), given, group=FRONT))
+    if "push" in settings.roles:
+        found.append(Child("push", _role("push"), given, group=FRONT))
+    if "api" in settings.roles:
+        listening_to = given | {LISTEN_FD: str(sock.fileno())}
+        found += [
+            Child(f"api {n}", _role("api"), listening_to, fds=(sock.fileno(),), group=FRONT)
+            for n in range(1, settings.api_processes + 1)
+        ]
+    return found
+
+
+def _carrier(settings: Settings, carrier_socket: Path, given: Mapping[str, str]) -> Child:
+    log_file = (settings.data or carrier_socket.parent) / "carrier.jsonl"
+    argv = (
+        *(sys.executable, "-m", "outdial.switch.carrier"),
+        *("--socket", str(carrier_socket), "--log", str(log_file)),
+        *("--ring", str(settings.carrier_ring), "--talk", str(settings.carrier_talk)),
+    )
+    return Child("carrier", argv, given, group=CARRIER)
+
+
+def _role(role: str) -> tuple[str, ...]:
+    return (sys.executable, "-m", "outdial.compose", role)
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """The settings as the environment of a process under the supervisor."""
+    found = {}
+    for name in Settings.__dataclass_fields__:
+        value = getattr(settings, name)
+        if value is not None:
+            found[variable_of(name)] = ",".join(value) if isinstance(value, tuple) else str(value)
+    return found
+
+
+# -- a process under it ------------------------------------------------------------------------------------
+
+
+async def run_api(settings: Settings, stop: asyncio.Event, ready: Callable[[], None]) -> None:
+    """An api process: serves the interface on the supervisor's listening socket."""
+    from outdial.service import Service
+    from outdial.web.access import Gate
+    from outdial.web.app import Api
+    from outdial.web.guard import Guard
+    from outdial.web.server import serve as serve_http
+
+    sock = socket.socket(fileno=int(os.environ[LISTEN_FD]))
+    async with opened(settings, "outdial api") as store:
+        service = Service(store, utc_now)
+        ready()
+        gc.freeze()
+        gc.set_threshold(
+            20_000, 20, 100
+        )  # requests leave no cycles: rare collections save a tenth of the CPU
+        await serve_http(
+            Guard(Api(service, Gate(service, utc_now)), allowed_hosts=None), sock, stop=stop, grace=20.0
+        )
+
+
+async def run_engine(settings: Settings, stop: asyncio.Event, ready: Callable[[], None]) -> None:
+    """The engine process: claims, dials through the switch, settles; and the upkeep."""
+    from outdial.engine import Engine
+    from outdial.switch.simulated import SimulatedSwitch
+
+    switch = SimulatedSwitch(os.environ[CARRIER_SOCKET])
+    async with opened(settings, "outdial engine") as store:
+        engine = Engine(store, switch, stop_grace=settings.stop_grace)
+        ready()
+        await engine.run(stop)
+
+
+async def run_push(settings: Settings, stop: asyncio.Event, ready: Callable[[], None]) -> None:
+    """The push process: brings results to their receivers."""
+    from outdial.push import Pusher
+
+    allow = [ipaddress.ip_network(network) for network in settings.push_allow]
+    async with opened(settings, "outdial push") as store:
+        ready()
+        await Pusher(store, allow=allow).run(stop)
+
+
+RUNS: Mapping[str, Callable[[Settings, asyncio.Event, Callable[[], None]], Awaitable[None]]] = {
+    "api": run_api,
+    "engine": run_engine,
+    "push": run_push,
+}
+
+
+async def _run(role: str, settings: Settings, ready: Callable[[], None]) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await RUNS[role](settings, stop, ready)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """A process under the supervisor: `python -m outdial.compose ROLE`, settings in the environment."""
+    from outdial.lifeline import say_ready, watch_lifeline
+    from outdial.web.server import run
+
+    (role,) = arguments
+    watch_lifeline()
+    settings = load(None, os.environ)
+    logs.configure(settings.log_level, role)
+    try:
+        run(_run(role, settings, say_ready))
+    except SettingError as error:
+        log.error("wrong setting", reason=str(error))
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

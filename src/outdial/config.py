@@ -1,0 +1,186 @@
+"""Settings: defaults, then `outdial.toml`, then `OUTDIAL_*`, then options. A wrong one is refused by name."""
+
+from __future__ import annotations
+
+import ipaddress
+import tomllib
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Self
+
+from outdial.errors import SettingError
+
+ROLES = ("api", "engine", "push")
+SWITCHES = ("simulated",)
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+
+def _setting(default: Any, doc: str, *, secret: bool = False) -> Any:
+    return field(default=default, repr=not secret, metadata={"doc": doc})
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Every setting of a server. The name in upper case with `OUTDIAL_` before it is its variable."""
+
+    data: Path | None = _setting(
+        None, "The data folder. The embedded PostgreSQL and the carrier's log live in it."
+    )
+    database: str | None = _setting(
+        None, "The DSN of a PostgreSQL of yours, instead of the embedded one.", secret=True
+    )
+    pg_bin: Path | None = _setting(None, "The folder of PostgreSQL's binaries for the embedded one.")
+    pg_user: str | None = _setting(None, "As root: the system user that runs the embedded PostgreSQL.")
+    listen: str = _setting("127.0.0.1:8080", "HOST:PORT of the API; loopback only. Port 0 picks a free one.")
+    roles: tuple[str, ...] = _setting(ROLES, f"What this server runs: {', '.join(ROLES)}.")
+    api_processes: int = _setting(1, "Number of api processes, 1 to 64.")
+    switch: str = _setting("simulated", f"What places the calls: {', '.join(SWITCHES)}.")
+    carrier_ring: float = _setting(0.1, "Simulated carrier: seconds of ringing before an answer.")
+    carrier_talk: float = _setting(0.3, "Simulated carrier: seconds from the answer to the callee's hang-up.")
+    push_allow: tuple[str, ...] = _setting(
+        (), "Networks (CIDR) of private addresses that results may be pushed to."
+    )
+    stop_grace: float = _setting(20.0, "Seconds that calls in flight get at a stop, 0 to 25.")
+    log_level: str = _setting("info", f"The least level that is logged: {', '.join(LOG_LEVELS)}.")
+
+    def __post_init__(self) -> None:
+        """Raises `SettingError` for a value outside its range."""
+        _within("api_processes", self.api_processes, 1, 64)
+        _within("stop_grace", self.stop_grace, 0, 25)
+        _within("carrier_ring", self.carrier_ring, 0, 3600)
+        _within("carrier_talk", self.carrier_talk, 0, 3600)
+        _one_of("switch", (self.switch,), SWITCHES)
+        _one_of("roles", self.roles, ROLES)
+        _one_of("log_level", (self.log_level,), LOG_LEVELS)
+        if not self.roles:
+            raise SettingError(f"roles: name at least one of {', '.join(ROLES)}")
+        for network in self.push_allow:
+            try:
+                ipaddress.ip_network(network)
+            except ValueError as error:
+                raise SettingError(f"push_allow: {error}") from error
+        self.address()
+
+    def address(self) -> tuple[str, int]:
+        """Host and port of `listen`. Raises `SettingError`."""
+        host, colon, port = self.listen.rpartition(":")
+        if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+            raise SettingError("listen: must be HOST:PORT, for example 127.0.0.1:8080 or [::1]:8080")
+        return host.removeprefix("[").removesuffix("]"), int(port)
+
+    def with_options(self, **options: Any) -> Self:
+        """The settings with the options that are not None."""
+        return replace(self, **{name: value for name, value in options.items() if value is not None})
+
+
+def load(file: Path | None, environment: Mapping[str, str]) -> Settings:
+    """Settings from an optional TOML file and the environment. Raises `SettingError`."""
+    found: dict[str, Any] = {}
+    if file is not None:
+        found.update(_from_file(file))
+    for item in fields(Settings):
+        variable = variable_of(item.name)
+        if variable in environment:
+            found[item.name] = _from_text(item.name, environment[variable], variable)
+    return Settings(**found)
+
+
+def variable_of(name: str) -> str:
+    """The environment variable of a setting."""
+    return f"OUTDIAL_{name.upper()}"
+
+
+def documented() -> list[tuple[str, str, str]]:
+    """Name, default and meaning of every setting, for the reference page."""
+    return [
+        (item.name, _shown(item.default if item.default is not MISSING else None), item.metadata["doc"])
+        for item in fields(Settings)
+    ]
+
+
+def _from_file(file: Path) -> dict[str, Any]:
+    try:
+        raw = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingError(f"{file}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingError(f"{file}: {error}") from error
+    known = {item.name for item in fields(Settings)}
+    unknown = sorted(set(raw) - known)
+    if unknown:
+        raise SettingError(f"{file}: unknown setting {unknown[0]}; known are {', '.join(sorted(known))}")
+    return {name: _typed(name, value, f"{file}: {name}") for name, value in raw.items()}
+
+
+def _typed(name: str, value: Any, where: str) -> Any:
+    kind = _KINDS[name]
+    if kind == "path" and isinstance(value, str):
+        return Path(value)
+    if kind == "text" and isinstance(value, str):
+        return value
+    if kind == "texts" and isinstance(value, list) and all(isinstance(part, str) for part in value):
+        return tuple(value)
+    if kind == "integer" and type(value) is int:
+        return value
+    if kind == "number" and type(value) in (int, float):
+        return float(value)
+    raise SettingError(f"{where}: must be {_IN_WORDS[kind]}")
+
+
+def _from_text(name: str, text: str, where: str) -> Any:
+    kind = _KINDS[name]
+    try:
+        if kind == "integer":
+            return int(text)
+        if kind == "number":
+            return float(text)
+    except ValueError:
+        raise SettingError(f"{where}: must be {_IN_WORDS[kind]}") from None
+    if kind == "texts":
+        return tuple(part.strip() for part in text.split(",") if part.strip())
+    if not text:
+        raise SettingError(f"{where}: is empty")
+    return Path(text) if kind == "path" else text
+
+
+_KINDS = {
+    "data": "path",
+    "database": "text",
+    "pg_bin": "path",
+    "pg_user": "text",
+    "listen": "text",
+    "roles": "texts",
+    "api_processes": "integer",
+    "switch": "text",
+    "carrier_ring": "number",
+    "carrier_talk": "number",
+    "push_allow": "texts",
+    "stop_grace": "number",
+    "log_level": "text",
+}
+
+_IN_WORDS = {
+    "path": "a path in quotes",
+    "text": "text in quotes",
+    "texts": "a list of texts (comma-separated in the environment)",
+    "integer": "an integer",
+    "number": "a number",
+}
+
+
+def _within(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise SettingError(f"{name}: must be {low} to {high}")
+
+
+def _one_of(name: str, values: tuple[str, ...], allowed: tuple[str, ...]) -> None:
+    for value in values:
+        if value not in allowed:
+            raise SettingError(f"{name}: {value!r} is not one of {', '.join(allowed)}")
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "none"
+    return ", ".join(value) if isinstance(value, tuple) else str(value)

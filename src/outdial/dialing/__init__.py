@@ -1,0 +1,67 @@
+"""The dialer: what to claim, place, hang up and settle, decided from events and the clock, without I/O.
+
+    words.py       one reading of the clocks; the actions the dialer asks for, the events it hears
+    selection.py   under the campaign's row lock: which candidates are dialed, ended or postponed
+    schedule.py    which campaign is to be claimed when
+    dialer.py      every attempt from its committed intent to its one settlement or withdrawal
+
+Why a call is placed at most once (G3), inside its hours (G6) and not after a pause (G7): its intent is
+committed under the campaign's row lock, and it is placed within `SEND_WITHIN` of the moment before that
+claim began, or withdrawn. A pause and a fence wait for that lock, so nothing leaves later than 1 s after.
+"""
+
+from outdial.dialing.dialer import Dialer
+from outdial.dialing.selection import Candidate, Listing, PacedCampaign, Selection, select
+from outdial.dialing.words import (
+    MAX_CALL,
+    RELEASE_WITHIN,
+    SEND_WITHIN,
+    Action,
+    Adopted,
+    Claim,
+    Claimed,
+    ClaimFailed,
+    Event,
+    HangUp,
+    Inquire,
+    Key,
+    NotSent,
+    Now,
+    Place,
+    Settle,
+    Stop,
+    SwitchDown,
+    SwitchUp,
+    Told,
+    Withdraw,
+)
+
+__all__ = [
+    "MAX_CALL",
+    "RELEASE_WITHIN",
+    "SEND_WITHIN",
+    "Action",
+    "Adopted",
+    "Candidate",
+    "Claim",
+    "ClaimFailed",
+    "Claimed",
+    "Dialer",
+    "Event",
+    "HangUp",
+    "Inquire",
+    "Key",
+    "Listing",
+    "NotSent",
+    "Now",
+    "PacedCampaign",
+    "Place",
+    "Selection",
+    "Settle",
+    "Stop",
+    "SwitchDown",
+    "SwitchUp",
+    "Told",
+    "Withdraw",
+    "select",
+]

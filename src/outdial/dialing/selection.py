@@ -1,0 +1,99 @@
+"""Which candidates of a claim are dialed: judged at the moment of dialing, under the campaign's row lock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, tzinfo
+from uuid import UUID
+
+from outdial import calendar
+from outdial.model import Campaign, Recycle
+
+
+@dataclass(frozen=True, slots=True)
+class PacedCampaign:
+    """A campaign with what its VDN decides."""
+
+    campaign: Campaign
+    time_zone: str
+    recycle: Recycle = Recycle.KEEP
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A contact that is due. `listed`: its number has an entry on the blacklist."""
+
+    contact_id: int
+    called: str
+    caller: str | None
+    recycle_at: datetime | None
+    listed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A blacklist entry. `window_calls` were made in the hour or day that began at `window_begin`."""
+
+    restrict_times: int | None
+    restrict_period: str | None
+    window_begin: datetime | None
+    window_calls: int
+
+    @property
+    def plain(self) -> bool:
+        """Whether it allows no call at all."""
+        return self.restrict_times is None
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What becomes of candidates: contacts to dial with their new attempt ids, to end, and to postpone."""
+
+    dial: list[tuple[UUID, Candidate]] = field(default_factory=list)
+    blacklisted: list[int] = field(default_factory=list)
+    recycled: list[int] = field(default_factory=list)
+    postponed: list[tuple[int, datetime]] = field(default_factory=list)
+    counted: dict[str, Listing] = field(default_factory=dict)
+
+
+def select(
+    candidates: Iterable[Candidate],
+    listings: Mapping[str, Listing],
+    *,
+    now: datetime,
+    tz: tzinfo,
+    recycle: Recycle,
+    room: int,
+    new_id: Callable[[], UUID],
+) -> Selection:
+    """Judge candidates at the moment of dialing (semantics.md §4, §8); at most `room` of them are dialed.
+
+    A plain blacklist entry ends the number; a restriction that is used up in this hour or day of the VDN's
+    clock moves it to the next; a restriction that is not used up counts the call.
+    """
+    chosen = Selection()
+    entries = {number: _this_period(listing, now, tz) for number, listing in listings.items()}
+    for candidate in candidates:
+        entry = entries.get(candidate.called)
+        if recycle is Recycle.RETIRE and candidate.recycle_at is not None and candidate.recycle_at <= now:
+            chosen.recycled.append(candidate.contact_id)
+        elif entry is not None and entry.plain:
+            chosen.blacklisted.append(candidate.contact_id)
+        elif entry is not None and entry.window_calls >= (entry.restrict_times or 0):
+            due_at = calendar.period_end(entry.restrict_period or "day", now, tz)
+            chosen.postponed.append((candidate.contact_id, due_at))
+        elif len(chosen.dial) < room:
+            chosen.dial.append((new_id(), candidate))
+            if entry is not None:
+                entry = replace(entry, window_calls=entry.window_calls + 1)
+                entries[candidate.called] = chosen.counted[candidate.called] = entry
+    return chosen
+
+
+def _this_period(listing: Listing, now: datetime, tz: tzinfo) -> Listing:
+    """The entry as it counts this hour or day. A begin after it (the clock went back) goes on counting."""
+    start = calendar.period_start(listing.restrict_period or "day", now, tz)
+    if listing.window_begin is not None and listing.window_begin >= start:
+        return listing
+    return replace(listing, window_begin=start, window_calls=0)

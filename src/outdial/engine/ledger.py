@@ -1,0 +1,72 @@
+"""Ends of attempts on their way to the store."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+from uuid import UUID
+
+import structlog
+
+from outdial.dialing import Settle, Withdraw
+from outdial.errors import CommitUnknown, StoreUnavailable
+from outdial.store.store import Store
+
+log = structlog.get_logger()
+
+_BATCH: Final = 200
+"""Settlements and withdrawals stored at once."""
+
+_FIRST_WAIT: Final = 0.2
+_LONGEST_WAIT: Final = 1.0
+"""Seconds before a batch that was not stored is tried again: the first wait, doubled up to the longest."""
+
+
+class Ledger:
+    """Settlements and withdrawals on their way to the store; kept until they are there."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._waiting: dict[UUID, Settle | Withdraw] = {}
+        self._some = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def __contains__(self, attempt_id: UUID) -> bool:
+        return attempt_id in self._waiting
+
+    def add(self, end: Settle | Withdraw) -> None:
+        """Store this as soon as may be. The first word about an attempt holds."""
+        key = end.settlement.attempt_id if isinstance(end, Settle) else end.attempt_id
+        self._waiting.setdefault(key, end)
+        self._some.set()
+
+    async def write_on(self) -> None:
+        """Write all that waits, batch by batch: what comes while one is written is the next."""
+        wait = _FIRST_WAIT
+        while True:
+            await self._some.wait()
+            batch = list(self._waiting.items())[:_BATCH]
+            try:
+                await self._write([end for _, end in batch])
+            except (StoreUnavailable, CommitUnknown) as error:
+                log.warning("store unavailable", doing="settle", waiting=len(self), reason=str(error))
+                await asyncio.sleep(wait)
+                wait = min(2 * wait, _LONGEST_WAIT)
+                continue
+            wait = _FIRST_WAIT
+            for key, _ in batch:
+                del self._waiting[key]
+            if not self._waiting:
+                self._some.clear()
+
+    async def _write(self, ends: Sequence[Settle | Withdraw]) -> None:
+        settlements = [end.settlement for end in ends if isinstance(end, Settle)]
+        if settlements:
+            await self._store.calls.settle(settlements)
+        withdrawn = [end for end in ends if isinstance(end, Withdraw)]
+        for vdn_id in sorted({end.vdn_id for end in withdrawn}):
+            ids = [end.attempt_id for end in withdrawn if end.vdn_id == vdn_id]
+            await self._store.calls.withdraw(vdn_id, ids)

@@ -1,0 +1,326 @@
+"""The words of the house: values without behaviour that reaches outside.
+
+Names are those of `docs/glossary.md`. Wire names (camelCase) stop at `wire/`. Every instant is an aware
+`datetime` in UTC.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import IntEnum, StrEnum
+from uuid import UUID
+
+import msgspec
+
+
+class Edition(StrEnum):
+    """Which edition of the interface a VDN speaks (semantics.md §1)."""
+
+    Y2023 = "2023-09"
+    Y2025 = "2025-11"
+
+
+class Recycle(StrEnum):
+    """What a number's recycle time does (semantics.md §4)."""
+
+    KEEP = "keep"  # only a tag that the delete interface filters by
+    RETIRE = "retire"  # an incomplete number ends at that time, RECYCLED
+
+
+@dataclass(frozen=True, slots=True)
+class Vdn:
+    """A tenant. `max_active` is the quota of active campaigns per kind (semantics.md §5)."""
+
+    vdn_id: int
+    time_zone: str = "UTC"
+    edition: Edition = Edition.Y2023
+    max_active: int = 20
+    recycle: Recycle = Recycle.KEEP
+    webhook_secret: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class AccessKey:
+    """A key that signs requests of one VDN. The secret is shown once and encrypted at rest."""
+
+    ak: str
+    vdn_id: int
+    secret: str = field(repr=False)
+    created_at: datetime | None = None
+    revoked_at: datetime | None = None
+
+
+class DeviceType(IntEnum):
+    """What happens to an answered call (wire/campaign-api.md §8)."""
+
+    INTELLIGENT_IVR = 1
+    PREDICTED = 2
+    AUTOMATIC_IVR = 3
+    PREVIEW = 5
+    PREEMPTED = 6
+
+
+class CampaignState(StrEnum):
+    """The stored state of a campaign (semantics.md §5)."""
+
+    DRAFT = "draft"
+    STARTED = "started"  # draft, suspended -> started (resume)
+    SUSPENDED = "suspended"  # started -> suspended (pause)
+    ENDED = "ended"  # any -> ended, at the end time or by command; final
+
+
+class Standing(StrEnum):
+    """What a campaign shows: its state judged by the clock and its incomplete numbers (semantics.md §5)."""
+
+    DRAFT = "draft"
+    NOT_STARTED = "not started"  # started, before its begin time
+    EXECUTING = "executing"  # started, inside its dates
+    CALL_COMPLETED = "call completed"  # started, nothing incomplete left
+    SUSPENDED = "suspended"
+    ENDED = "ended"
+
+
+class Duplicates(StrEnum):
+    """A campaign's answer to a number that is still incomplete in it (semantics.md §3)."""
+
+    ALLOW = "allow"
+    REFUSE = "refuse"
+    SKIP = "skip"
+
+
+class OnUnknown(StrEnum):
+    """What follows an attempt whose fate nobody knows (guarantee G4)."""
+
+    COUNT = "count"
+    REDIAL = "redial"
+
+
+@dataclass(frozen=True, slots=True)
+class CallWindow:
+    """Minutes after local midnight in which calls may be placed, half-open `[begin, end)`; end <= 1440."""
+
+    begin: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class TimerPacing:
+    """`call_count` calls every `call_interval` seconds (`ivrParam`); `device_sign` names the call flow."""
+
+    device_sign: str
+    call_count: int
+    call_interval: int
+
+
+@dataclass(frozen=True, slots=True)
+class Campaign:
+    """A list of numbers to call, with when, how fast and where the results go.
+
+    `windows` has three slots; a slot without a window is None. `max_alerting_time` is in seconds.
+    """
+
+    vdn_id: int
+    campaign_id: int
+    name: str
+    description: str
+    device_type: DeviceType
+    state: CampaignState
+    begin_at: datetime
+    end_at: datetime
+    caller_no: str
+    max_alerting_time: int
+    windows: tuple[CallWindow | None, ...]
+    pacing: TimerPacing
+    callback_url: str | None = None
+    duplicates: Duplicates = Duplicates.ALLOW
+    on_unknown: OnUnknown = OnUnknown.COUNT
+    incomplete: int = 0
+    last_launch_at: datetime | None = None
+
+
+class CallData(msgspec.Struct, frozen=True, gc=False):
+    """One entry of an add, judged and converted. `recycle_at` is UTC; `priority` 1 is first."""
+
+    called: str
+    session_id: str | None = None
+    caller: str | None = None
+    custom_field: str | None = None
+    recycle_at: datetime | None = None
+    call_data: str | None = None
+    priority: int = 3
+
+
+class ContactState(StrEnum):
+    """The state of a stored number (semantics.md §6)."""
+
+    READY = "ready"  # dialing -> ready: a retry or a withdrawn attempt, `due_at` says when
+    DIALING = "dialing"  # ready -> dialing (claim)
+    DONE = "done"  # ready, dialing -> done (settle, end, retire, blacklist)
+
+
+@dataclass(frozen=True, slots=True)
+class BlacklistEntry:
+    """A number of a VDN that may not be called, or only so often.
+
+    `restrict_times` calls per `restrict_period` ("hour" or "day" of the VDN's clock) stay allowed; None
+    means none. `expires_at` None means for ever.
+    """
+
+    vdn_id: int
+    number: str
+    expires_at: datetime | None = None
+    restrict_times: int | None = None
+    restrict_period: str | None = None
+
+
+class Disposition(StrEnum):
+    """How an attempt, or a number without one, ended. `disposition.py` maps it to its failCode."""
+
+    ANSWERED = "ANSWERED"
+    MACHINE = "MACHINE"
+    BUSY = "BUSY"
+    NO_ANSWER = "NO_ANSWER"  # the network or the callee let it ring out
+    RING_TIMEOUT = "RING_TIMEOUT"  # we gave up at max_alerting_time
+    INVALID = "INVALID"
+    REJECTED = "REJECTED"
+    CONGESTION = "CONGESTION"
+    NO_REPLY = "NO_REPLY"  # the carrier never said a word
+    FAILED = "FAILED"
+    UNKNOWN = "UNKNOWN"
+    BLACKLISTED = "BLACKLISTED"
+    RECYCLED = "RECYCLED"
+    NOT_ATTEMPTED = "NOT_ATTEMPTED"
+    NOT_ALLOWED = "NOT_ALLOWED"
+
+
+class HungUpBy(StrEnum):
+    """Which side ended a call."""
+
+    CALLER = "caller"
+    CALLEE = "callee"
+
+
+# -- what a switch is asked and what it says -------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Originate:
+    """The order to place one call. `attempt_id` is the call's id at the switch."""
+
+    attempt_id: UUID
+    called: str
+    caller: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ringing:
+    """The callee is alerted."""
+
+    attempt_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The call was answered."""
+
+    attempt_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The call is over. `cause` is Q.850, `sip_status` RFC 3261; `machine` the detector's verdict."""
+
+    attempt_id: UUID
+    cause: int | None = None
+    sip_status: int | None = None
+    answered: bool = False
+    hung_up_by: HungUpBy | None = None
+    machine: bool = False
+
+
+SwitchEvent = Ringing | Answered | Ended
+
+
+class Fate(StrEnum):
+    """What a switch knows of an attempt id."""
+
+    ALIVE = "alive"
+    UNSEEN = "unseen"  # proven: this id was never originated
+    CANNOT_TELL = "cannot tell"
+
+
+@dataclass(frozen=True, slots=True)
+class Inquiry:
+    """A switch's word about one attempt id; `answered` only when alive."""
+
+    attempt_id: UUID
+    fate: Fate
+    answered: bool = False
+
+
+# -- results ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One call of a contact: the committed intent, and later its end."""
+
+    vdn_id: int
+    campaign_id: int
+    contact_id: int
+    attempt_id: UUID
+    attempt_no: int
+    called: str
+    caller: str
+    max_alerting_time: int
+    intent_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """The end of one attempt, ready to be stored."""
+
+    vdn_id: int
+    attempt_id: UUID
+    disposition: Disposition
+    ended_at: datetime
+    ringing_at: datetime | None = None
+    answered_at: datetime | None = None
+    cause: int | None = None
+    sip_status: int | None = None
+    hung_up_by: HungUpBy | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CallResult:
+    """A final result as it leaves the house. `result_id` is stable over every delivery.
+
+    `attempt_id` is None for a number that ended without a call. `call_at` is when the attempt's intent
+    was committed, or when the number ended.
+    """
+
+    result_id: UUID
+    vdn_id: int
+    campaign_id: int
+    contact_id: int
+    attempt_id: UUID | None
+    called: str
+    session_id: str | None
+    custom_field: str | None
+    disposition: Disposition
+    call_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A result on its way to its receiver: one row of the outbox, leased to this process.
+
+    `pushes` counts the pushes that failed before this one (each is one POST and one immediate repeat).
+    """
+
+    result: CallResult
+    url: str
+    pushes: int
+    time_zone: str
+    webhook_secret: str | None = field(default=None, repr=False)

@@ -1,0 +1,1 @@
+"""The store: PostgreSQL behind one verb per use. No caller sees SQL; no rule lives here."""

@@ -1,0 +1,80 @@
+"""The blacklist of a VDN (wire/data-api.md §7, semantics.md §8)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any
+
+from outdial.model import BlacklistEntry
+from outdial.store.postgres import Postgres
+
+
+class Blacklist:
+    """Entries of all VDNs; every verb names one VDN."""
+
+    def __init__(self, db: Postgres, now: Callable[[], datetime]) -> None:
+        self._db = db
+        self._now = now
+
+    async def add(self, entries: Sequence[BlacklistEntry]) -> list[str]:
+        """Add all entries (of one VDN, alike but for their numbers), or none.
+
+        Returns the numbers that were in the blacklist already: then nothing was added. One that has
+        expired does not count.
+        """
+        first = entries[0]
+        numbers = [entry.number for entry in entries]
+        async with self._db.transaction() as tx:
+            await tx.execute("forget_expired", first.vdn_id, numbers, self._now())
+            rows = await tx.fetch("add_entries", *_columns(first, numbers), self._now())
+            present = sorted(set(numbers) - {row["number"] for row in rows})
+            if present:
+                await tx.roll_back()
+        return present
+
+    async def add_missing(self, entries: Sequence[BlacklistEntry], *, overwrite: bool) -> None:
+        """Add the entries that are not there; overwrite or leave those that are."""
+        first = entries[0]
+        numbers = [entry.number for entry in entries]
+        async with self._db.transaction() as tx:
+            await tx.execute("forget_expired", first.vdn_id, numbers, self._now())
+            name = "overwrite_entries" if overwrite else "add_entries"
+            await tx.execute(name, *_columns(first, numbers), self._now())
+
+    async def delete(self, vdn_id: int, number: str) -> bool:
+        """Remove one entry; False when it was not there."""
+        return await self._db.fetchrow("delete_entry", vdn_id, number) is not None
+
+    async def delete_all(self, vdn_id: int) -> None:
+        """Remove every entry of the VDN."""
+        await self._db.fetch("delete_all_entries", vdn_id)
+
+    async def some(self, vdn_id: int, numbers: Sequence[str]) -> list[BlacklistEntry]:
+        """The entries of these numbers, expired ones too."""
+        return [_entry(row) for row in await self._db.fetch("entries_of", vdn_id, list(numbers))]
+
+    async def page(self, vdn_id: int, *, limit: int, offset: int) -> tuple[list[BlacklistEntry], int]:
+        """A page of entries in number order, and the number of all."""
+        rows = await self._db.fetch("page_of_entries", vdn_id, limit, offset)
+        return [_entry(row) for row in rows], await self._db.fetchval("count_entries", vdn_id)
+
+
+def _columns(first: BlacklistEntry, numbers: list[str]) -> tuple[Any, ...]:
+    return (
+        first.vdn_id,
+        numbers,
+        first.expires_at,
+        first.restrict_times,
+        first.restrict_period,
+    )
+
+
+def _entry(row: Any) -> BlacklistEntry:
+    return BlacklistEntry(
+        row["vdn_id"],
+        row["number"],
+        row["expires_at"],
+        row["restrict_times"],
+        row["restrict_period"],
+    )

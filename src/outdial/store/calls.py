@@ -1,0 +1,235 @@
+"""Attempts: claim, withdraw, settle; the leases of engines and what a recovery needs.
+
+Lock order of every transaction: the engine's row, campaign rows in id order, contacts, blacklist entries
+in number order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import groupby
+from uuid import UUID
+
+from outdial.dialing import Candidate, Listing, PacedCampaign
+from outdial.model import Attempt, Disposition, Recycle, Settlement
+from outdial.store.campaigns import Locked, campaign
+from outdial.store.postgres import Connection, Postgres, Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class OpenAttempt:
+    """An attempt in flight, as a recovery finds it."""
+
+    attempt: Attempt
+    epoch: int
+
+
+class Fenced(Exception):
+    """This engine run was declared dead: it may claim nothing more."""
+
+
+class Calls:
+    """What engines do to the store."""
+
+    def __init__(self, db: Postgres, now: Callable[[], datetime]) -> None:
+        self._db = db
+        self._now = now
+
+    async def started(self) -> list[PacedCampaign]:
+        """Across VDNs: started campaigns with something incomplete."""
+        rows = await self._db.fetch("started_campaigns", self._now())
+        return [PacedCampaign(campaign(row), row["time_zone"]) for row in rows]
+
+    @asynccontextmanager
+    async def claiming(self, vdn_id: int, campaign_id: int, epoch: int) -> AsyncIterator[Claim | None]:
+        """A transaction that holds the campaign's row and keeps a fence from falling meanwhile.
+
+        Yields None when the campaign is not to be dialed now. Raises `Fenced`.
+        """
+        async with self._db.transaction() as tx:
+            if await tx.fetchrow("hold_engine", epoch) is None:
+                raise Fenced(f"engine run {epoch} has been fenced")
+            row = await tx.fetchrow("lock_for_claim", vdn_id, campaign_id, self._now())
+            if row is None:
+                yield None
+            else:
+                # The clock is read under the lock: the last launch may have been made while we waited.
+                paced = PacedCampaign(campaign(row), row["time_zone"], Recycle(row["recycle"]))
+                yield Claim(tx, paced, epoch, self._now())
+
+    async def withdraw(self, vdn_id: int, attempt_ids: Sequence[UUID]) -> None:
+        """Take back attempts that provably never left: their numbers are ready again."""
+        await self._db.fetch("withdraw", vdn_id, list(attempt_ids), self._now())
+
+    async def settle(self, settlements: Sequence[Settlement]) -> None:
+        """Store the ends of attempts: attempt, contact, counter, result and outbox in one transaction a VDN.
+
+        An attempt that has ended already is left alone, so a repetition is harmless.
+        """
+        for vdn_id, group in groupby(sorted(settlements, key=_vdn_of), key=_vdn_of):
+            await self._settle_vdn(vdn_id, list(group))
+
+    async def _settle_vdn(self, vdn_id: int, settlements: list[Settlement]) -> None:
+        ids = [s.attempt_id for s in settlements]
+        async with self._db.transaction() as tx:
+            await tx.execute("lock_campaigns_of", vdn_id, ids)
+            await tx.execute(
+                "settle",
+                vdn_id,
+                ids,
+                [s.disposition for s in settlements],
+                [s.ended_at for s in settlements],
+                [s.ringing_at for s in settlements],
+                [s.answered_at for s in settlements],
+                [s.cause for s in settlements],
+                [s.sip_status for s in settlements],
+                [s.hung_up_by for s in settlements],
+                self._now(),
+            )
+            await tx.execute("wake_pushers")
+
+    # -- engine runs, across VDNs ----------------------------------------------------------------------
+
+    async def begin_epoch(self, host: str, pid: int, lease: timedelta) -> int:
+        """Enter a new engine run; its number is larger than any before."""
+        return int(await self._db.fetchval("begin_epoch", host, pid, lease))
+
+    async def renew_lease(self, epoch: int, lease: timedelta) -> bool:
+        """Say that this run lives; False when it has been fenced."""
+        return await self._db.fetchrow("renew_lease", epoch, lease) is not None
+
+    async def resign(self, epoch: int) -> None:
+        """End this run: it claims nothing more."""
+        await self._db.fetch("resign", epoch)
+
+    async def fence_dead(self, epoch: int, dead: Iterable[int]) -> None:
+        """Fence the other runs whose lease ran out, and the `dead` ones, whose process is gone."""
+        await self._db.fetch("fence", epoch, list(dead))
+
+    async def fenced(self, epoch: int, *, since: timedelta) -> list[int]:
+        """Other runs, not yet recovered, that were fenced at least `since` ago."""
+        return [row["epoch"] for row in await self._db.fetch("fenced_engines", since, epoch)]
+
+    async def runs_of(self, host: str) -> list[tuple[int, int]]:
+        """Epoch and process id of this host's runs that are neither fenced nor recovered."""
+        return [(row["epoch"], row["pid"]) for row in await self._db.fetch("runs_of_host", host)]
+
+    async def open_attempts(self, epochs: Sequence[int]) -> list[OpenAttempt]:
+        """Attempts in flight of these runs, 5,000 at most."""
+        return [
+            OpenAttempt(
+                Attempt(
+                    vdn_id=row["vdn_id"],
+                    campaign_id=row["campaign_id"],
+                    contact_id=row["contact_id"],
+                    attempt_id=row["attempt_id"],
+                    attempt_no=row["attempt_no"],
+                    called=row["called"],
+                    caller=row["caller"],
+                    max_alerting_time=row["max_alerting_time"],
+                    intent_at=row["intent_at"],
+                ),
+                row["epoch"],
+            )
+            for row in await self._db.fetch("open_attempts", list(epochs))
+        ]
+
+    async def adopt(self, found: Sequence[OpenAttempt], epoch: int) -> list[Attempt]:
+        """Make open attempts of fenced runs this run's own; those that are.
+
+        Each goes to one run alone, and to none that has been fenced itself.
+        """
+        adopted: set[UUID] = set()
+        for vdn_id in sorted({one.attempt.vdn_id for one in found}):
+            of_vdn = [one for one in found if one.attempt.vdn_id == vdn_id]
+            ids = [one.attempt.attempt_id for one in of_vdn]
+            rows = await self._db.fetch("adopt", vdn_id, ids, epoch, list({one.epoch for one in of_vdn}))
+            adopted |= {row["attempt_id"] for row in rows}
+        return [one.attempt for one in found if one.attempt.attempt_id in adopted]
+
+    async def recovered(self, epochs: Sequence[int]) -> None:
+        """These runs have nothing open any more, if that is so."""
+        await self._db.fetch("recovered", list(epochs))
+
+    async def listen(self, heard: Callable[[], None]) -> Connection:
+        """Call `heard` at every wake-up of the engines, and once when the connection is lost."""
+        return await self._db.listen("outdial_engine", heard)
+
+
+class Claim:
+    """The verbs of a claim, under the campaign's row lock."""
+
+    def __init__(self, tx: Transaction, paced: PacedCampaign, epoch: int, now: datetime) -> None:
+        self._tx = tx
+        self._epoch = epoch
+        self._key = (paced.campaign.vdn_id, paced.campaign.campaign_id)
+        self.paced = paced
+        self.now = now
+
+    async def candidates(self, limit: int) -> list[Candidate]:
+        """Ready and due contacts in dialing order, locked."""
+        rows = await self._tx.fetch("due_contacts", *self._key, self.now, limit=limit)
+        return [
+            Candidate(row["contact_id"], row["called"], row["caller"], row["recycle_at"], row["listed"])
+            for row in rows
+        ]
+
+    async def listings(self, numbers: Sequence[str]) -> dict[str, Listing]:
+        """The blacklist entries of these numbers as they stand now, locked."""
+        rows = await self._tx.fetch("lock_entries", self._key[0], list(numbers), self.now)
+        return {
+            row["number"]: Listing(
+                row["restrict_times"], row["restrict_period"], row["window_begin"], row["window_calls"]
+            )
+            for row in rows
+        }
+
+    async def count_calls(self, counted: dict[str, Listing]) -> None:
+        """Write back the restricted entries that this claim uses."""
+        for number, listing in sorted(counted.items()):
+            await self._tx.execute(
+                "count_call", self._key[0], number, listing.window_begin, listing.window_calls
+            )
+
+    async def intend(self, wanted: Sequence[tuple[UUID, Candidate]]) -> list[Attempt]:
+        """Commit the intents (with the transaction): attempt rows, contacts dialing, launch time."""
+        campaign = self.paced.campaign
+        rows = await self._tx.fetch(
+            "intend",
+            *self._key,
+            self._epoch,
+            self.now,
+            [attempt_id for attempt_id, _ in wanted],
+            [candidate.contact_id for _, candidate in wanted],
+            [candidate.caller or campaign.caller_no for _, candidate in wanted],
+        )
+        return [
+            Attempt(
+                *self._key,
+                row["contact_id"],
+                row["attempt_id"],
+                row["attempt_no"],
+                row["called"],
+                row["caller"],
+                campaign.max_alerting_time,
+                self.now,
+            )
+            for row in rows
+        ]
+
+    async def postpone(self, contact_id: int, due_at: datetime) -> None:
+        """Dial this contact not before `due_at`."""
+        await self._tx.execute("postpone_contact", self._key[0], contact_id, due_at)
+
+    async def end(self, contact_ids: Sequence[int], disposition: Disposition) -> None:
+        """End contacts without a call."""
+        if contact_ids:
+            await Locked(self._tx, *self._key, self.now).end_contacts(contact_ids, disposition)
+            await self._tx.execute("wake_pushers")
+
+
+def _vdn_of(settlement: Settlement) -> int:
+    return settlement.vdn_id

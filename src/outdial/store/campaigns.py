@@ -1,0 +1,242 @@
+"""Campaigns: create, read, change of state, delete, and what upkeep ends."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from outdial.model import (
+    CallWindow,
+    Campaign,
+    CampaignState,
+    DeviceType,
+    Disposition,
+    Duplicates,
+    OnUnknown,
+    TimerPacing,
+    Vdn,
+)
+from outdial.store.postgres import Postgres, Transaction
+from outdial.store.vdns import Vdns
+
+
+@dataclass(frozen=True, slots=True)
+class CampaignFilter:
+    """What a list of campaigns is narrowed by; None means any."""
+
+    name: str | None = None
+    states: tuple[CampaignState, ...] | None = None
+    device_types: tuple[DeviceType, ...] | None = None
+    begins_after: datetime | None = None
+    ends_before: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A campaign's contacts by state."""
+
+    ready: int
+    dialing: int
+    done: int
+
+
+class Campaigns:
+    """Campaigns of all VDNs; every verb but the upkeep's names one VDN."""
+
+    def __init__(self, db: Postgres, now: Callable[[], datetime], vdns: Vdns) -> None:
+        self._db = db
+        self._now = now
+        self._vdns = vdns
+
+    @asynccontextmanager
+    async def under_quota(self, vdn_id: int) -> AsyncIterator[tuple[Vdn | None, UnderQuota]]:
+        """A transaction that holds the VDN's row: what a quota counts cannot change meanwhile."""
+        async with self._db.transaction() as tx:
+            row = await tx.fetchrow("lock_vdn", vdn_id)
+            vdn = self._vdns.vdn(row) if row is not None else None
+            yield vdn, UnderQuota(tx, vdn_id, self._now())
+
+    async def one(self, vdn_id: int, campaign_id: int) -> Campaign | None:
+        """The campaign, or None for one that is not of this VDN."""
+        row = await self._db.fetchrow("campaign", vdn_id, campaign_id)
+        return campaign(row) if row is not None else None
+
+    async def page(
+        self, vdn_id: int, wanted: CampaignFilter, *, limit: int, offset: int
+    ) -> tuple[list[Campaign], int]:
+        """A page of campaigns, newest first, and the number of all that match."""
+        arguments = (
+            wanted.name,
+            list(wanted.states) if wanted.states is not None else None,
+            [int(d) for d in wanted.device_types] if wanted.device_types is not None else None,
+            wanted.begins_after,
+            wanted.ends_before,
+        )
+        now = self._now()
+        rows = await self._db.fetch("list_campaigns", vdn_id, *arguments, limit, offset, now)
+        total = (
+            rows[0]["total"] if rows else await self._db.fetchval("count_campaigns", vdn_id, *arguments, now)
+        )
+        return [campaign(row) for row in rows], total
+
+    async def active(self, vdn_id: int, device_types: Sequence[DeviceType]) -> int:
+        """Started and suspended campaigns of these types."""
+        counted = await self._db.fetchval(
+            "active_campaigns", vdn_id, [int(d) for d in device_types], self._now()
+        )
+        return int(counted)
+
+    async def progress(self, vdn_id: int, campaign_id: int) -> Progress:
+        """How far a campaign is."""
+        row = await self._db.fetchrow("progress", vdn_id, campaign_id)
+        return Progress(row["ready"], row["dialing"], row["done"])
+
+    @asynccontextmanager
+    async def locked(self, vdn_id: int, campaign_id: int) -> AsyncIterator[tuple[Campaign | None, Locked]]:
+        """A transaction that holds the campaign's row."""
+        async with self._db.transaction() as tx:
+            row = await tx.fetchrow("lock_campaign_row", vdn_id, campaign_id)
+            held = campaign(row) if row is not None else None
+            yield held, Locked(tx, vdn_id, campaign_id, self._now())
+
+    async def move_callback(self, vdn_id: int, campaign_id: int, url: str) -> None:
+        """Send the campaign's results to another URL, those that wait in the outbox too."""
+        await self._db.fetch("move_callback", vdn_id, campaign_id, url)
+
+    # -- upkeep, across VDNs ---------------------------------------------------------------------------
+
+    async def overdue(self) -> list[tuple[int, int]]:
+        """Campaigns whose end time has passed and whose state does not say so yet."""
+        rows = await self._db.fetch("overdue_campaigns", self._now())
+        return [(row["vdn_id"], row["campaign_id"]) for row in rows]
+
+    async def ended_with_ready(self) -> list[tuple[int, int]]:
+        """Ended campaigns that still have contacts to end."""
+        return [(row["vdn_id"], row["campaign_id"]) for row in await self._db.fetch("ended_with_ready")]
+
+    async def recyclable(self) -> list[tuple[int, int, list[int]]]:
+        """Ready contacts to retire at their recycle time, by VDN and campaign."""
+        rows = await self._db.fetch("recyclable", self._now())
+        return [(row["vdn_id"], row["campaign_id"], row["contact_ids"]) for row in rows]
+
+    async def remove_deleted(self) -> int:
+        """Remove a part of what deleted campaigns left; returns how many contacts went."""
+        gone = 0
+        for row in await self._db.fetch("deleted_campaigns"):
+            async with self._db.transaction() as tx:
+                status = await tx.execute("remove_contacts", row["vdn_id"], row["campaign_id"])
+                count = int(status.split()[-1])
+                if count == 0:
+                    await tx.execute("remove_campaign", row["vdn_id"], row["campaign_id"])
+            gone += count
+        return gone
+
+
+class UnderQuota:
+    """The verbs inside `Campaigns.under_quota`."""
+
+    def __init__(self, tx: Transaction, vdn_id: int, now: datetime) -> None:
+        self._tx = tx
+        self._vdn_id = vdn_id
+        self._now = now
+
+    async def active(self, device_types: Sequence[DeviceType]) -> int:
+        """Started and suspended campaigns of these types."""
+        counted = await self._tx.fetchval(
+            "active_campaigns", self._vdn_id, [int(d) for d in device_types], self._now
+        )
+        return int(counted)
+
+    async def create(self, new: Campaign) -> int | None:
+        """Store a campaign; its id, or None when the name is taken."""
+        created = await self._tx.fetchval(
+            "create_campaign",
+            new.vdn_id,
+            new.name,
+            new.description,
+            int(new.device_type),
+            new.state,
+            new.begin_at,
+            new.end_at,
+            new.caller_no,
+            new.max_alerting_time,
+            _window_minutes(new.windows),
+            new.pacing.device_sign,
+            new.pacing.call_count,
+            new.pacing.call_interval,
+            new.callback_url,
+            new.duplicates,
+            new.on_unknown,
+            self._now,
+        )
+        if created is not None and new.state is CampaignState.STARTED:
+            await self._tx.fetch("wake_engines")
+        return int(created) if created is not None else None
+
+    async def lock(self, campaign_id: int) -> tuple[Campaign | None, Locked]:
+        """Take a campaign's row as well."""
+        row = await self._tx.fetchrow("lock_campaign_row", self._vdn_id, campaign_id)
+        held = campaign(row) if row is not None else None
+        return held, Locked(self._tx, self._vdn_id, campaign_id, self._now)
+
+
+class Locked:
+    """The verbs on a campaign whose row is held."""
+
+    def __init__(self, tx: Transaction, vdn_id: int, campaign_id: int, now: datetime) -> None:
+        self._tx = tx
+        self._key = (vdn_id, campaign_id)
+        self._now = now
+
+    async def set_state(self, state: CampaignState, *, was: CampaignState) -> bool:
+        """Change the stored state; False when it was another one. Engines are woken."""
+        changed = await self._tx.fetchrow("set_state", *self._key, state, was)
+        await self._tx.fetch("wake_engines")
+        return changed is not None
+
+    async def hide(self, *, archived: bool) -> None:
+        """Delete: from now on nobody sees it. Upkeep removes it, unless it is archived."""
+        await self._tx.execute("hide_campaign", *self._key, self._now, archived)
+
+    async def ready_contacts(self) -> list[int]:
+        """Some of its ready contacts."""
+        return [row["contact_id"] for row in await self._tx.fetch("ready_contacts", *self._key)]
+
+    async def end_contacts(self, contact_ids: Sequence[int], disposition: Disposition) -> int:
+        """End ready contacts without another call; returns how many ended."""
+        ended = await self._tx.fetchval("end_contacts", *self._key, contact_ids, disposition, self._now)
+        return int(ended or 0)
+
+
+def campaign(row: Any) -> Campaign:
+    """A row of `campaign` as a word."""
+    minutes = row["windows"]
+    return Campaign(
+        vdn_id=row["vdn_id"],
+        campaign_id=row["campaign_id"],
+        name=row["name"],
+        description=row["description"],
+        device_type=DeviceType(row["device_type"]),
+        state=CampaignState(row["state"]),
+        begin_at=row["begin_at"],
+        end_at=row["end_at"],
+        caller_no=row["caller_no"],
+        max_alerting_time=row["max_alerting_time"],
+        windows=tuple(
+            CallWindow(begin, end) if begin is not None else None
+            for begin, end in zip(minutes[::2], minutes[1::2], strict=True)
+        ),
+        pacing=TimerPacing(row["device_sign"], row["call_count"], row["call_interval"]),
+        callback_url=row["callback_url"],
+        duplicates=Duplicates(row["duplicates"]),
+        on_unknown=OnUnknown(row["on_unknown"]),
+        incomplete=row["incomplete"],
+        last_launch_at=row["last_launch_at"],
+    )
+
+
+def _window_minutes(windows: Sequence[CallWindow | None]) -> list[int | None]:
+    return [m for window in windows for m in ((window.begin, window.end) if window else (None, None))]

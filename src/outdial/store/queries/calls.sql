@@ -1,0 +1,164 @@
+-- name: started_campaigns
+-- Across VDNs: what may have something to dial now or later.
+SELECT c.*, v.time_zone FROM campaign c JOIN vdn v USING (vdn_id)
+WHERE c.state = 'started' AND c.deleted_at IS NULL AND c.incomplete > 0 AND c.end_at > $1
+
+-- name: lock_for_claim
+-- The campaign, fresh under its lock. $3: now.
+SELECT c.*, v.time_zone, v.recycle FROM campaign c JOIN vdn v USING (vdn_id)
+WHERE c.vdn_id = $1 AND c.campaign_id = $2 AND c.state = 'started' AND c.deleted_at IS NULL
+  AND c.begin_at <= $3 AND c.end_at > $3
+FOR NO KEY UPDATE OF c
+
+-- name: hold_engine
+-- Keeps a fence from falling between this claim's look and its commit. KEY SHARE: the lease is renewed meanwhile.
+SELECT epoch FROM engine WHERE epoch = $1 AND fenced_at IS NULL FOR KEY SHARE
+
+-- name: due_contacts
+-- LIMIT is a literal per size, so that the generic plan walks the index (design: stack.md, section 4).
+SELECT n.contact_id, n.called, n.caller, n.recycle_at, b.number IS NOT NULL AS listed
+FROM (SELECT contact_id, called, caller, recycle_at, priority, due_at FROM contact
+      WHERE vdn_id = $1 AND campaign_id = $2 AND state = 'ready' AND due_at <= $3
+      ORDER BY priority, due_at, contact_id LIMIT {limit} FOR UPDATE SKIP LOCKED) n
+LEFT JOIN blacklist b ON b.vdn_id = $1 AND b.number = n.called AND (b.expires_at IS NULL OR b.expires_at > $3)
+ORDER BY n.priority, n.due_at, n.contact_id
+
+-- name: lock_entries
+-- Restricted entries are counted under their lock, in number order.
+SELECT number, expires_at, restrict_times, restrict_period, window_begin, window_calls FROM blacklist
+WHERE vdn_id = $1 AND number = ANY($2::text[]) AND (expires_at IS NULL OR expires_at > $3)
+ORDER BY number FOR NO KEY UPDATE
+
+-- name: count_call
+UPDATE blacklist SET window_begin = $3, window_calls = $4 WHERE vdn_id = $1 AND number = $2
+
+-- name: postpone_contact
+UPDATE contact SET due_at = $3 WHERE vdn_id = $1 AND contact_id = $2 AND state = 'ready'
+
+-- name: intend
+-- The intents of a claim: attempt rows, contacts dialing, the launch time of the campaign.
+-- $1 vdn  $2 campaign  $3 epoch  $4 now  $5 attempt ids  $6 contact ids  $7 callers
+WITH wanted AS MATERIALIZED (
+    SELECT * FROM unnest($5::uuid[], $6::bigint[], $7::text[]) w(attempt_id, contact_id, caller)
+), dialing AS (
+    UPDATE contact n SET state = 'dialing', attempts = n.attempts + 1
+    FROM wanted w WHERE n.vdn_id = $1 AND n.contact_id = w.contact_id AND n.state = 'ready'
+    RETURNING n.contact_id, n.called, n.attempts, w.attempt_id, w.caller
+), launched AS (
+    UPDATE campaign SET last_launch_at = $4 WHERE vdn_id = $1 AND campaign_id = $2
+)
+INSERT INTO attempt (vdn_id, attempt_id, campaign_id, contact_id, attempt_no, called, caller, epoch, intent_at)
+SELECT $1, attempt_id, $2, contact_id, attempts, called, caller, $3, $4 FROM dialing
+RETURNING attempt_id, contact_id, attempt_no, called, caller
+
+-- name: withdraw
+-- Takes back attempts that provably never left: the number is ready again, the attempt never was.
+-- $1 vdn  $2 attempt ids  $3 due
+WITH gone AS (
+    DELETE FROM attempt WHERE vdn_id = $1 AND attempt_id = ANY($2::uuid[]) AND ended_at IS NULL
+    RETURNING contact_id
+)
+UPDATE contact n SET state = 'ready', attempts = n.attempts - 1, due_at = $3
+FROM gone WHERE n.vdn_id = $1 AND n.contact_id = gone.contact_id AND n.state = 'dialing'
+
+-- name: lock_campaigns_of
+-- Campaign rows first and in id order: the lock order of every transaction.
+SELECT campaign_id FROM campaign WHERE vdn_id = $1 AND campaign_id IN
+    (SELECT campaign_id FROM attempt WHERE vdn_id = $1 AND attempt_id = ANY($2::uuid[]))
+ORDER BY campaign_id FOR NO KEY UPDATE
+
+-- name: settle
+-- The end of a batch of attempts: attempt, contact, counter, result, outbox. One already ended is left alone.
+-- $1 vdn  $2 attempt ids  $3 dispositions  $4 ended  $5 ringing  $6 answered  $7 causes  $8 SIP statuses
+-- $9 hung up by  $10 now
+WITH s AS MATERIALIZED (
+    SELECT * FROM unnest($2::uuid[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::timestamptz[],
+                         $7::smallint[], $8::smallint[], $9::text[])
+        s(attempt_id, disposition, ended_at, ringing_at, answered_at, cause, sip_status, hung_up_by)
+), ended AS (
+    UPDATE attempt a SET ended_at = s.ended_at, disposition = s.disposition,
+           ringing_at = coalesce(s.ringing_at, a.ringing_at), answered_at = coalesce(s.answered_at, a.answered_at),
+           cause = s.cause, sip_status = s.sip_status, hung_up_by = s.hung_up_by
+    FROM s WHERE a.vdn_id = $1 AND a.attempt_id = s.attempt_id AND a.ended_at IS NULL
+    RETURNING a.attempt_id, a.campaign_id, a.contact_id, a.disposition, a.intent_at
+), judged AS (
+    SELECT e.*, c.callback_url,
+           e.disposition = 'UNKNOWN' AND c.on_unknown = 'redial' AND c.state <> 'ended'
+               AND c.deleted_at IS NULL AS again
+    FROM ended e JOIN campaign c ON c.vdn_id = $1 AND c.campaign_id = e.campaign_id
+), number AS (
+    UPDATE contact n SET state = CASE WHEN j.again THEN 'ready' ELSE 'done' END, due_at = $10,
+           disposition = j.disposition
+    FROM judged j WHERE n.vdn_id = $1 AND n.contact_id = j.contact_id AND n.state = 'dialing'
+    RETURNING n.contact_id, n.called, n.session_id, n.custom_field, n.state,
+              j.attempt_id, j.campaign_id, j.disposition, j.intent_at, j.callback_url
+), result AS (
+    INSERT INTO call_result (vdn_id, result_id, campaign_id, contact_id, attempt_id, called, session_id,
+                             custom_field, disposition, call_at, created_at)
+    SELECT $1, gen_random_uuid(), campaign_id, contact_id, attempt_id, called, session_id, custom_field,
+           disposition, intent_at, $10
+    FROM number
+    RETURNING result_id, attempt_id
+), posted AS (
+    INSERT INTO outbox (vdn_id, result_id, campaign_id, url, due_at, created_at)
+    SELECT $1, r.result_id, n.campaign_id, n.callback_url, $10, $10
+    FROM result r JOIN number n USING (attempt_id) WHERE n.callback_url IS NOT NULL
+)
+UPDATE campaign c SET incomplete = c.incomplete - d.n
+FROM (SELECT campaign_id, count(*) AS n FROM number WHERE state = 'done' GROUP BY campaign_id) d
+WHERE c.vdn_id = $1 AND c.campaign_id = d.campaign_id
+
+-- name: begin_epoch
+INSERT INTO engine (host, pid, started_at, lease_until)
+VALUES ($1, $2, clock_timestamp(), clock_timestamp() + $3::interval) RETURNING epoch
+
+-- name: renew_lease
+UPDATE engine SET lease_until = clock_timestamp() + $2::interval
+WHERE epoch = $1 AND fenced_at IS NULL RETURNING epoch
+
+-- name: fence
+-- Across VDNs: engine runs whose lease has run out, and the dead ones ($2), may claim nothing more. FOR UPDATE
+-- waits for a claim that is committing.
+WITH dead AS MATERIALIZED (
+    SELECT epoch FROM engine
+    WHERE recovered_at IS NULL AND fenced_at IS NULL AND epoch <> $1
+      AND (lease_until < clock_timestamp() OR epoch = ANY($2::bigint[]))
+    ORDER BY epoch FOR UPDATE
+)
+UPDATE engine e SET fenced_at = clock_timestamp() FROM dead WHERE e.epoch = dead.epoch
+
+-- name: runs_of_host
+SELECT epoch, pid FROM engine WHERE host = $1 AND recovered_at IS NULL AND fenced_at IS NULL
+
+-- name: resign
+UPDATE engine SET fenced_at = coalesce(fenced_at, clock_timestamp()), lease_until = clock_timestamp()
+WHERE epoch = $1
+
+-- name: fenced_engines
+-- Across VDNs: fenced for at least the time in which an order of theirs could still leave.
+SELECT epoch FROM engine
+WHERE recovered_at IS NULL AND fenced_at <= clock_timestamp() - $1::interval AND epoch <> $2
+
+-- name: open_attempts
+-- Across VDNs: attempts in flight of these engine runs.
+SELECT a.vdn_id, a.attempt_id, a.campaign_id, a.contact_id, a.attempt_no, a.called, a.caller, a.epoch,
+       a.intent_at, a.ringing_at, a.answered_at, coalesce(c.max_alerting_time, 60) AS max_alerting_time
+FROM attempt a LEFT JOIN campaign c USING (vdn_id, campaign_id)
+WHERE a.ended_at IS NULL AND a.epoch = ANY($1::bigint[]) ORDER BY a.vdn_id, a.attempt_id LIMIT 5000
+
+-- name: adopt
+-- Attempts of fenced runs ($4) become this run's ($3), each of one run alone, while it is not fenced itself.
+WITH mine AS MATERIALIZED (
+    SELECT epoch FROM engine WHERE epoch = $3 AND fenced_at IS NULL FOR KEY SHARE
+)
+UPDATE attempt a SET epoch = mine.epoch FROM mine
+WHERE a.vdn_id = $1 AND a.attempt_id = ANY($2::uuid[]) AND a.epoch = ANY($4::bigint[]) AND a.ended_at IS NULL
+RETURNING a.attempt_id
+
+-- name: recovered
+UPDATE engine SET recovered_at = clock_timestamp() WHERE epoch = ANY($1::bigint[])
+  AND NOT EXISTS (SELECT 1 FROM attempt a WHERE a.epoch = engine.epoch AND a.ended_at IS NULL)
+
+-- name: wake_pushers
+-- A signal without data: who pushes looks for itself.
+SELECT pg_notify('outdial_outbox', '')

@@ -1,0 +1,122 @@
+-- name: lock_vdn
+-- Serialises what a quota counts: creating and resuming campaigns of one VDN.
+SELECT vdn_id, time_zone, edition, max_active, recycle, webhook_secret FROM vdn
+WHERE vdn_id = $1 FOR NO KEY UPDATE
+
+-- name: active_campaigns
+-- Started and suspended campaigns of these device types that are not over.
+SELECT count(*) FROM campaign
+WHERE vdn_id = $1 AND device_type = ANY($2::smallint[]) AND state IN ('started', 'suspended')
+  AND end_at > $3 AND deleted_at IS NULL
+
+-- name: create_campaign
+INSERT INTO campaign (vdn_id, name, description, device_type, state, begin_at, end_at, caller_no,
+                      max_alerting_time, windows, device_sign, call_count, call_interval, callback_url,
+                      duplicates, on_unknown, created_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
+ON CONFLICT DO NOTHING RETURNING campaign_id
+
+-- name: campaign
+SELECT * FROM campaign WHERE vdn_id = $1 AND campaign_id = $2 AND deleted_at IS NULL
+
+-- name: lock_campaign_row
+SELECT * FROM campaign WHERE vdn_id = $1 AND campaign_id = $2 AND deleted_at IS NULL FOR NO KEY UPDATE
+
+-- name: list_campaigns
+-- $2 name contains  $3 states  $4 device types  $5 begins at or after  $6 ends at or before; NULL: any
+SELECT *, count(*) OVER () AS total FROM campaign
+WHERE vdn_id = $1 AND deleted_at IS NULL
+  AND ($2::text IS NULL OR strpos(name, $2) > 0)
+  AND ($3::text[] IS NULL
+       OR CASE WHEN end_at <= $9 THEN 'ended' ELSE state END = ANY($3::text[]))
+  AND ($4::smallint[] IS NULL OR device_type = ANY($4))
+  AND ($5::timestamptz IS NULL OR begin_at >= $5)
+  AND ($6::timestamptz IS NULL OR end_at <= $6)
+ORDER BY campaign_id DESC LIMIT $7 OFFSET $8
+
+-- name: count_campaigns
+SELECT count(*) FROM campaign
+WHERE vdn_id = $1 AND deleted_at IS NULL
+  AND ($2::text IS NULL OR strpos(name, $2) > 0)
+  AND ($3::text[] IS NULL
+       OR CASE WHEN end_at <= $7 THEN 'ended' ELSE state END = ANY($3::text[]))
+  AND ($4::smallint[] IS NULL OR device_type = ANY($4))
+  AND ($5::timestamptz IS NULL OR begin_at >= $5)
+  AND ($6::timestamptz IS NULL OR end_at <= $6)
+
+-- name: set_state
+UPDATE campaign SET state = $3 WHERE vdn_id = $1 AND campaign_id = $2 AND state = $4 RETURNING campaign_id
+
+-- name: hide_campaign
+UPDATE campaign SET deleted_at = $3, archived = $4 WHERE vdn_id = $1 AND campaign_id = $2
+
+-- name: wake_engines
+-- A signal without data: engines look for themselves.
+SELECT pg_notify('outdial_engine', '')
+
+-- name: progress
+SELECT count(*) FILTER (WHERE state = 'ready') AS ready, count(*) FILTER (WHERE state = 'dialing') AS dialing,
+       count(*) FILTER (WHERE state = 'done') AS done
+FROM contact WHERE vdn_id = $1 AND campaign_id = $2
+
+-- name: overdue_campaigns
+-- Across VDNs: campaigns whose end time has passed, or that ended with contacts left.
+SELECT vdn_id, campaign_id, state FROM campaign
+WHERE end_at <= $1 AND state <> 'ended' LIMIT 100
+
+-- name: ended_with_ready
+-- Across VDNs: ended campaigns that still have ready contacts.
+SELECT vdn_id, campaign_id FROM campaign WHERE state = 'ended' AND incomplete > 0 AND deleted_at IS NULL LIMIT 100
+
+-- name: ready_contacts
+SELECT contact_id FROM contact WHERE vdn_id = $1 AND campaign_id = $2 AND state = 'ready' LIMIT 1000
+
+-- name: end_contacts
+-- Ends ready contacts without another call. One that had an attempt keeps that attempt's result.
+-- $1 vdn  $2 campaign  $3 contact ids  $4 disposition  $5 now; the campaign row is locked.
+WITH ended AS (
+    UPDATE contact SET state = 'done', disposition = CASE WHEN attempts = 0 THEN $4 ELSE disposition END
+    WHERE vdn_id = $1 AND campaign_id = $2 AND contact_id = ANY($3::bigint[]) AND state = 'ready'
+    RETURNING contact_id, called, session_id, custom_field, attempts
+), result AS (
+    INSERT INTO call_result (vdn_id, result_id, campaign_id, contact_id, called, session_id, custom_field,
+                             disposition, call_at, created_at)
+    SELECT $1, gen_random_uuid(), $2, contact_id, called, session_id, custom_field, $4, $5, $5
+    FROM ended WHERE attempts = 0
+    RETURNING result_id
+), posted AS (
+    INSERT INTO outbox (vdn_id, result_id, campaign_id, url, due_at, created_at)
+    SELECT $1, r.result_id, $2, c.callback_url, $5, $5
+    FROM result r JOIN campaign c ON c.vdn_id = $1 AND c.campaign_id = $2 AND c.callback_url IS NOT NULL
+)
+UPDATE campaign SET incomplete = incomplete - (SELECT count(*) FROM ended)
+WHERE vdn_id = $1 AND campaign_id = $2 RETURNING (SELECT count(*) FROM ended)
+
+-- name: recyclable
+-- Across VDNs: ready contacts whose recycle time has passed, where the VDN retires them.
+SELECT c.vdn_id, c.campaign_id, array_agg(c.contact_id) AS contact_ids
+FROM (SELECT r.vdn_id, r.campaign_id, r.contact_id FROM contact r JOIN vdn USING (vdn_id)
+      WHERE vdn.recycle = 'retire' AND r.state = 'ready' AND r.recycle_at <= $1 LIMIT 2000) c
+GROUP BY c.vdn_id, c.campaign_id
+
+-- name: deleted_campaigns
+-- Across VDNs: deleted campaigns with nothing in flight.
+SELECT c.vdn_id, c.campaign_id FROM campaign c
+WHERE c.deleted_at IS NOT NULL AND NOT c.archived
+  AND NOT EXISTS (SELECT 1 FROM contact n WHERE n.vdn_id = c.vdn_id AND n.campaign_id = c.campaign_id
+                  AND n.state = 'dialing')
+LIMIT 10
+
+-- name: remove_contacts
+DELETE FROM contact WHERE vdn_id = $1 AND contact_id IN
+    (SELECT contact_id FROM contact WHERE vdn_id = $1 AND campaign_id = $2 LIMIT 5000)
+
+-- name: remove_campaign
+DELETE FROM campaign WHERE vdn_id = $1 AND campaign_id = $2 AND deleted_at IS NOT NULL
+
+-- name: move_callback
+-- Sends a campaign's results elsewhere, those that wait in the outbox too.
+WITH moved AS (
+    UPDATE campaign SET callback_url = $3 WHERE vdn_id = $1 AND campaign_id = $2
+)
+UPDATE outbox SET url = $3 WHERE vdn_id = $1 AND campaign_id = $2

@@ -1,0 +1,39 @@
+-- name: create_vdn
+INSERT INTO vdn (vdn_id, time_zone, edition, max_active, recycle, created_at)
+VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING RETURNING vdn_id
+
+-- name: change_vdn
+UPDATE vdn SET time_zone = coalesce($2, time_zone), edition = coalesce($3, edition),
+               max_active = coalesce($4, max_active), recycle = coalesce($5, recycle)
+WHERE vdn_id = $1 RETURNING vdn_id
+
+-- name: set_webhook_secret
+UPDATE vdn SET webhook_secret = $2 WHERE vdn_id = $1 RETURNING vdn_id
+
+-- name: vdn
+SELECT vdn_id, time_zone, edition, max_active, recycle, webhook_secret FROM vdn WHERE vdn_id = $1
+
+-- name: all_vdns
+SELECT vdn_id, time_zone, edition, max_active, recycle, webhook_secret FROM vdn ORDER BY vdn_id
+
+-- name: create_key
+INSERT INTO access_key (vdn_id, ak, sealed, created_at) VALUES ($1, $2, $3, $4)
+
+-- name: key
+-- Across VDNs: a request is known by its key before its VDN is judged.
+SELECT k.vdn_id, k.ak, k.sealed, k.created_at, k.revoked_at FROM access_key k WHERE k.ak = $1
+
+-- name: keys_of
+SELECT vdn_id, ak, created_at, revoked_at FROM access_key WHERE vdn_id = $1 ORDER BY created_at, ak
+
+-- name: revoke_key
+UPDATE access_key SET revoked_at = coalesce(revoked_at, $2) WHERE ak = $1 RETURNING vdn_id, revoked_at
+
+-- name: any_sealed
+-- Across VDNs: is there anything that needs the master key?
+SELECT sealed, vdn_id, ak FROM access_key
+UNION ALL SELECT webhook_secret, vdn_id, NULL FROM vdn WHERE webhook_secret IS NOT NULL
+LIMIT 1
+
+-- name: ready
+SELECT 1

@@ -1,0 +1,51 @@
+"""The store as its callers see it: one verb per use, by resource."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from types import TracebackType
+from typing import Self
+
+from outdial.store.blacklist import Blacklist
+from outdial.store.calls import Calls
+from outdial.store.campaigns import Campaigns
+from outdial.store.numbers import Numbers
+from outdial.store.postgres import Postgres, utc_now
+from outdial.store.results import Results
+from outdial.store.sealing import MasterKey
+from outdial.store.vdns import Vdns
+
+
+class Store:
+    """An async context: `async with Store(dsn, master_key) as store`."""
+
+    def __init__(
+        self,
+        dsn: str,
+        master_key: MasterKey | Callable[[], MasterKey | None] | None,
+        *,
+        size: int = 4,
+        name: str = "outdial",
+        now: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self.db = Postgres(dsn, size=size, name=name)
+        self.vdns = Vdns(self.db, now, master_key if callable(master_key) else lambda: master_key)
+        self.campaigns = Campaigns(self.db, now, self.vdns)
+        self.numbers = Numbers(self.db, now)
+        self.blacklist = Blacklist(self.db, now)
+        self.calls = Calls(self.db, now)
+        self.results = Results(self.db, now, self.vdns)
+
+    async def __aenter__(self) -> Self:
+        await self.db.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.db.close()
+
+    async def ready(self) -> None:
+        """Raises `StoreUnavailable` when the store does not answer."""
+        await self.db.fetch("ready")

@@ -1,0 +1,134 @@
+"""VDNs and their access keys. Secrets are sealed before they get here in SQL and opened on the way out."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+import asyncpg
+
+from outdial.errors import SettingError
+from outdial.model import AccessKey, Edition, Recycle, Vdn
+from outdial.store.postgres import Postgres
+from outdial.store.sealing import MasterKey
+
+
+class Vdns:
+    """Tenants and keys. `master_key` is asked when something sealed is first read or made.
+
+    It may come into being while a server runs: with the first access key.
+    """
+
+    def __init__(
+        self, db: Postgres, now: Callable[[], datetime], master_key: Callable[[], MasterKey | None]
+    ) -> None:
+        self._db = db
+        self._now = now
+        self._find_master_key = master_key
+        self._master_key: MasterKey | None = None
+
+    async def create(self, vdn: Vdn) -> bool:
+        """Store a new VDN; False when there is one of that id."""
+        row = await self._db.fetchrow(
+            "create_vdn",
+            vdn.vdn_id,
+            vdn.time_zone,
+            vdn.edition,
+            vdn.max_active,
+            vdn.recycle,
+            self._now(),
+        )
+        return row is not None
+
+    async def change(
+        self,
+        vdn_id: int,
+        *,
+        time_zone: str | None = None,
+        edition: Edition | None = None,
+        max_active: int | None = None,
+        recycle: Recycle | None = None,
+    ) -> bool:
+        """Change what is given; False when there is no such VDN."""
+        row = await self._db.fetchrow("change_vdn", vdn_id, time_zone, edition, max_active, recycle)
+        return row is not None
+
+    async def one(self, vdn_id: int) -> Vdn | None:
+        """The VDN, or None for an id that is not there."""
+        row = await self._db.fetchrow("vdn", vdn_id)
+        return self.vdn(row) if row is not None else None
+
+    async def all(self) -> list[Vdn]:
+        """Every VDN, by id."""
+        return [self.vdn(row) for row in await self._db.fetch("all_vdns")]
+
+    def vdn(self, row: Any) -> Vdn:
+        """A row of `vdn` as a word."""
+        return Vdn(
+            row["vdn_id"],
+            row["time_zone"],
+            Edition(row["edition"]),
+            row["max_active"],
+            Recycle(row["recycle"]),
+            self.webhook_secret(row["vdn_id"], row["webhook_secret"]),
+        )
+
+    def webhook_secret(self, vdn_id: int, sealed: bytes | None) -> str | None:
+        """The opened webhook secret of a VDN."""
+        if sealed is None:
+            return None
+        return self._needed().open(sealed, context=f"webhook {vdn_id}")
+
+    async def set_webhook_secret(self, vdn_id: int, secret: str | None) -> bool:
+        """Give the VDN a secret that signs its pushes, or take it away; False when there is no such VDN."""
+        sealed = self._needed().seal(secret, context=f"webhook {vdn_id}") if secret is not None else None
+        return await self._db.fetchrow("set_webhook_secret", vdn_id, sealed) is not None
+
+    async def create_key(self, vdn_id: int) -> AccessKey:
+        """Make an access key. Raises `SettingError` for a VDN that is not there."""
+        ak = secrets.token_hex(10)
+        secret = secrets.token_urlsafe(32)
+        sealed = self._needed().seal(secret, context=f"key {vdn_id} {ak}")
+        try:
+            await self._db.fetch("create_key", vdn_id, ak, sealed, self._now())
+        except asyncpg.ForeignKeyViolationError as error:
+            raise SettingError(f"there is no VDN {vdn_id}: outdial vdn create {vdn_id}") from error
+        return AccessKey(ak, vdn_id, secret, self._now())
+
+    async def key(self, ak: str) -> AccessKey | None:
+        """The key with its secret, revoked or not; None for one that is not there."""
+        row = await self._db.fetchrow("key", ak)
+        if row is None:
+            return None
+        secret = self._needed().open(row["sealed"], context=f"key {row['vdn_id']} {ak}")
+        return AccessKey(ak, row["vdn_id"], secret, row["created_at"], row["revoked_at"])
+
+    async def keys_of(self, vdn_id: int) -> list[AccessKey]:
+        """The VDN's keys, without their secrets."""
+        rows = await self._db.fetch("keys_of", vdn_id)
+        return [AccessKey(r["ak"], r["vdn_id"], "", r["created_at"], r["revoked_at"]) for r in rows]
+
+    async def revoke_key(self, ak: str) -> AccessKey | None:
+        """Revoke; a key already revoked stays as it is. None for one that is not there."""
+        row = await self._db.fetchrow("revoke_key", ak, self._now())
+        return AccessKey(ak, row["vdn_id"], "", None, row["revoked_at"]) if row is not None else None
+
+    async def check_master_key(self) -> None:
+        """Raises `SettingError` when something is sealed and the master key is missing or another one."""
+        row = await self._db.fetchrow("any_sealed")
+        if row is None:
+            return
+        context = f"key {row['vdn_id']} {row['ak']}" if row["ak"] else f"webhook {row['vdn_id']}"
+        self._needed().open(row["sealed"], context=context)
+
+    def _needed(self) -> MasterKey:
+        if self._master_key is None:
+            self._master_key = self._find_master_key()
+        if self._master_key is None:
+            raise SettingError(
+                "access keys are sealed with a master key that is not here: put the file DIR.key back beside"
+                " the data folder, or set OUTDIAL_MASTER_KEY"
+            )
+        return self._master_key

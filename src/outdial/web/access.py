@@ -1,0 +1,129 @@
+"""Who asks: the signature, the key behind it, the VDN (semantics.md §2; trust.md B.3).
+
+Keys and VDN settings are looked at again after half a second, so that a revocation is felt by every
+process within one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from outdial.errors import Code, Refusal
+from outdial.model import AccessKey, Vdn
+from outdial.service import AddRequest, Service, key_of
+from outdial.signing import DUMMY_SECRET, WINDOW, Authorization, BadSignature, verify
+
+FRESH = 0.5
+"""Seconds for which a looked-up key is believed."""
+
+MAX_KNOWN = 10_000
+"""Keys kept in memory; made-up ones cannot fill it, since it is emptied when full."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """A living key and the VDN that it speaks for."""
+
+    key: AccessKey
+    vdn: Vdn
+
+
+@dataclass(frozen=True, slots=True)
+class Authenticated:
+    """A request whose signature holds."""
+
+    tenant: Tenant
+    authorization: Authorization
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """An authenticated request for its own VDN."""
+
+    vdn: Vdn
+    authorization: Authorization
+
+    def add_request(
+        self, campaign_id: int, body: bytes, idempotency_key: str | None, path: bytes
+    ) -> AddRequest:
+        """An add, with the keys that make it the same request when it comes again."""
+        ak = self.authorization.ak.encode()
+        return AddRequest(
+            campaign_id=campaign_id,
+            body=body,
+            request_key=key_of(ak, self.authorization.signature.encode()),
+            valid_until=self.authorization.timestamp + WINDOW,
+            idempotency_key=_idempotency_key(ak, path, idempotency_key),
+        )
+
+
+def _idempotency_key(ak: bytes, path: bytes, given: str | None) -> UUID | None:
+    if given is None:
+        return None
+    if not 1 <= len(given) <= 255 or not given.isprintable():
+        raise Refusal(Code.PARAMETER, "Idempotency-Key: must be 1 to 255 printable characters")
+    return key_of(ak, path, given.encode())
+
+
+class Gate:
+    """Authenticates. One per process."""
+
+    def __init__(self, service: Service, now: Callable[[], datetime]) -> None:
+        self._service = service
+        self.now = now
+        self._known: dict[str, tuple[float, Tenant | None]] = {}
+        self._asking: dict[str, asyncio.Task[Tenant | None]] = {}
+
+    async def authenticate(self, scope: Mapping[str, Any], body: bytes) -> Authenticated:
+        """The tenant that signed this request. Raises `BadSignature`, `StoreUnavailable`."""
+        headers = scope["headers"]
+        authorization = Authorization.of(headers)
+        tenant = await self._tenant(authorization.ak)
+        secret = tenant.key.secret if tenant is not None else DUMMY_SECRET
+        verify(
+            authorization,
+            secret,
+            scope["method"],
+            scope["raw_path"],
+            scope["query_string"],
+            headers,
+            body,
+            self.now(),
+            window=WINDOW,
+        )
+        if tenant is None:
+            raise BadSignature("unknown or revoked key")
+        return Authenticated(tenant, authorization)
+
+    async def admit(self, authenticated: Authenticated, vdn_id: int) -> Caller:
+        """The caller, if the key belongs to the VDN of the path. Raises `BadSignature`."""
+        vdn = authenticated.tenant.vdn
+        if vdn.vdn_id != vdn_id:
+            raise BadSignature("the key belongs to another VDN")
+        return Caller(vdn, authenticated.authorization)
+
+    async def _tenant(self, ak: str) -> Tenant | None:
+        loop = asyncio.get_running_loop()
+        known = self._known.get(ak)
+        if known is not None and loop.time() - known[0] < FRESH:
+            return known[1]
+        task = self._asking.get(ak)
+        if task is None:
+            task = self._asking[ak] = loop.create_task(self._ask(ak))
+            task.add_done_callback(lambda _: self._asking.pop(ak, None))
+        return await asyncio.shield(task)
+
+    async def _ask(self, ak: str) -> Tenant | None:
+        asked = asyncio.get_running_loop().time()
+        key = await self._service.store.vdns.key(ak)
+        vdn = await self._service.store.vdns.one(key.vdn_id) if key is not None else None
+        tenant = Tenant(key, vdn) if key and vdn and key.revoked_at is None else None
+        if len(self._known) >= MAX_KNOWN:
+            self._known.clear()
+        self._known[ak] = (asked, tenant)
+        return tenant

@@ -1,0 +1,172 @@
+"""The HTTP server of one process: a listening socket, uvicorn's protocol in our own loop, an orderly end.
+
+Uvicorn's own server and process supervisor are not used: they take the signals, and they know no deadlines.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import ipaddress
+import socket
+import time
+from collections.abc import Coroutine
+from email.utils import formatdate
+from typing import Any, TypeVar
+
+import structlog
+import uvloop
+from uvicorn.config import Config
+
+from outdial.errors import SettingError
+from outdial.web.edge import EdgeLimits, EdgeProtocol, EdgeState
+from outdial.web.guard import App
+
+__all__ = ["EdgeLimits", "listening_socket", "run", "serve"]
+
+BACKLOG = 2048
+"""Connections that the kernel keeps until a process accepts them."""
+
+DEFAULT_LIMITS = EdgeLimits()
+
+_CANCELLED_WITHIN = 1.0  # seconds that a cancelled request has to let go of what it holds
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+
+
+def listening_socket(host: str, port: int) -> socket.socket:
+    """A socket that listens, for this process or for children that inherit it; port 0 picks one.
+
+    Raises SettingError when the address is taken, not ours, or not a loopback address.
+    """
+    address = _loopback(host)
+    if not 0 <= port <= 65535:
+        raise SettingError(f"port {port}: must be 0 to 65535")
+    family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind((str(address), port))
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise SettingError(f"cannot listen on {host} port {port}: {_reason(error)}") from error
+    listener.setblocking(False)
+    listener.set_inheritable(True)
+    return listener
+
+
+def _loopback(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    try:
+        address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host.strip("[]"))
+    except ValueError:
+        raise SettingError(f"address {host!r}: must be an IP address or localhost") from None
+    if not address.is_loopback or "%" in host:
+        raise SettingError(
+            f"address {host}: must be a loopback address (127.0.0.0/8 or ::1); "
+            "plain HTTP is for loopback only until TLS comes"
+        )
+    return address
+
+
+def _reason(error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return "another process listens there"
+    if error.errno == errno.EACCES:
+        return "this user may not take that port"
+    return error.strerror or str(error)
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    """Runs `main` in an event loop of uvloop, as `asyncio.run` would in a loop of asyncio."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(main)
+
+
+async def serve(
+    app: App,
+    sock: socket.socket,
+    *,
+    stop: asyncio.Event,
+    grace: float,
+    limits: EdgeLimits = DEFAULT_LIMITS,
+) -> None:
+    """Serves `app` on a socket from `listening_socket` until `stop` is set; then ends in good order.
+
+    It stops accepting, closes idle connections, and gives running requests `grace` seconds; what is not
+    answered by then is cut off. The socket is closed. The app's lifespan is not run: whoever composes it
+    starts and ends what it needs.
+    """
+    loop = asyncio.get_running_loop()
+    config, state = _config(app), EdgeState()
+    state.default_headers = _date()
+    server = await loop.create_server(lambda: EdgeProtocol(config, state, limits), sock=sock, backlog=BACKLOG)
+    clock = loop.create_task(_keep_date(state))
+    try:
+        await stop.wait()
+    finally:
+        server.close()
+        await _drain(state, grace)
+        clock.cancel()
+
+
+def _config(app: App) -> Config:
+    config = Config(
+        app,
+        http=EdgeProtocol,
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        workers=1,
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+    )
+    config.load()
+    return config
+
+
+def _date() -> list[tuple[bytes, bytes]]:
+    return [(b"date", formatdate(time.time(), usegmt=True).encode())]
+
+
+async def _keep_date(state: EdgeState) -> None:
+    while True:
+        await asyncio.sleep(1 - time.time() % 1)
+        state.default_headers = _date()
+
+
+async def _drain(state: EdgeState, grace: float) -> None:
+    state.draining = True
+    for connection in list(state.connections):
+        connection.shutdown()
+    try:
+        async with asyncio.timeout(grace):
+            await _finished(state)
+    except TimeoutError:
+        log.warning("requests cut off", connections=len(state.connections), requests=len(state.tasks))
+        await _cut(state)
+
+
+async def _finished(state: EdgeState) -> None:
+    while state.connections:
+        state.emptied.clear()
+        await state.emptied.wait()
+    while state.tasks:  # a client that has gone may have left a transaction running
+        await asyncio.wait(state.tasks)
+
+
+async def _cut(state: EdgeState) -> None:
+    for connection in list(state.connections):
+        assert isinstance(connection, EdgeProtocol)
+        connection.cut()
+    tasks = list(state.tasks)
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks, timeout=_CANCELLED_WITHIN)

@@ -1,0 +1,1 @@
+"""The CC-iSales face: wire names and codes stop here. One module a resource."""

@@ -1,0 +1,84 @@
+"""schema.sql and the migrations lead to the same database; foreign and changed ones are refused."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import asyncpg
+import pytest
+
+from outdial.errors import SettingError
+from outdial.store import migrate
+
+SHAPE = """
+SELECT 'column' AS kind, c.table_name || '.' || c.column_name AS name,
+       concat_ws(' ', c.data_type, c.is_nullable, c.column_default, c.identity_generation) AS said
+FROM information_schema.columns c WHERE c.table_schema = 'public'
+UNION ALL
+SELECT 'index', indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'
+UNION ALL
+SELECT 'constraint', conrelid::regclass || '.' || conname, pg_get_constraintdef(oid)
+FROM pg_constraint WHERE connamespace = 'public'::regnamespace
+UNION ALL
+SELECT 'relation', relname, relkind::text || coalesce(reloptions::text, '')
+FROM pg_class WHERE relnamespace = 'public'::regnamespace
+UNION ALL
+SELECT 'sequence', sequencename, concat_ws(' ', data_type, start_value, increment_by, cache_size)
+FROM pg_sequences WHERE schemaname = 'public'
+ORDER BY 1, 2, 3
+"""
+
+
+async def shape(dsn: str) -> list[tuple[Any, ...]]:
+    conn = await asyncpg.connect(dsn)
+    try:
+        return [tuple(row) for row in await conn.fetch(SHAPE)]
+    finally:
+        await conn.close()
+
+
+async def execute(dsn: str, sql: str) -> None:
+    conn = await asyncpg.connect(dsn)
+    try:
+        await conn.execute(sql)
+    finally:
+        await conn.close()
+
+
+def test_schema_and_migrations_lead_to_the_same_database(make_database: Callable[..., str]) -> None:
+    """House rule: schema.sql is the truth for new databases, the migrations for old ones."""
+    new, old = make_database("TEMPLATE template0"), make_database("TEMPLATE template0")
+    asyncio.run(migrate.prepare(new))
+    asyncio.run(migrate.prepare(old, from_schema=False))
+    found = asyncio.run(shape(new))
+    assert asyncio.run(shape(old)) == found
+    assert {name for kind, name, _ in found if kind == "relation"} >= {"campaign", "contact", "attempt", "outbox"}
+
+
+def test_preparing_twice_and_at_once_changes_nothing(make_database: Callable[..., str]) -> None:
+    """Two servers that start together prepare one after the other."""
+    dsn = make_database("TEMPLATE template0")
+
+    async def together() -> None:
+        await asyncio.gather(*(migrate.prepare(dsn) for _ in range(4)))
+
+    asyncio.run(together())
+    before = asyncio.run(shape(dsn))
+    asyncio.run(migrate.prepare(dsn))
+    assert asyncio.run(shape(dsn)) == before
+
+
+def test_a_database_of_a_newer_outdial_is_refused(database: str) -> None:
+    """Going back is not silently tried."""
+    asyncio.run(execute(database, "INSERT INTO schema_version VALUES (9999, '9999_future.sql', 'x')"))
+    with pytest.raises(SettingError, match=r"9999_future\.sql.*newer"):
+        asyncio.run(migrate.prepare(database))
+
+
+def test_a_changed_migration_is_refused(database: str) -> None:
+    """An applied migration is never edited."""
+    asyncio.run(execute(database, "UPDATE schema_version SET checksum = 'other' WHERE version = 1"))
+    with pytest.raises(SettingError, match=r"0001_first_schema\.sql"):
+        asyncio.run(migrate.prepare(database))

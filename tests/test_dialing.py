@@ -1,0 +1,635 @@
+"""The dialer, path by path, as conversations with explicit times (`playbook.py`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from itertools import count
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from outdial.dialing import (
+    MAX_CALL,
+    Adopted,
+    Candidate,
+    Claim,
+    Claimed,
+    ClaimFailed,
+    HangUp,
+    Inquire,
+    Listing,
+    NotSent,
+    Selection,
+    Stop,
+    SwitchDown,
+    SwitchUp,
+    Told,
+    select,
+)
+from outdial.model import (
+    Answered,
+    CallWindow,
+    CampaignState,
+    Disposition,
+    Ended,
+    Fate,
+    HungUpBy,
+    Inquiry,
+    Recycle,
+    Ringing,
+    TimerPacing,
+)
+from playbook import NOON, Playbook, attempt, paced, place, settled, withdraw
+
+HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
+
+
+@pytest.fixture
+def play() -> Iterator[Playbook]:
+    """A conversation in which nothing may stay unsaid."""
+    book = Playbook()
+    yield book
+    book.settle_up()
+
+
+# -- how calls end ---------------------------------------------------------------------------------------
+
+
+def test_answered(play: Playbook) -> None:
+    one = attempt()
+    play.launch(one)
+    play.at(1) >> Ringing(one.attempt_id)
+    play.at(8) >> Answered(one.attempt_id)
+    play.at(70) >> Ended(one.attempt_id, 16, 200, answered=True, hung_up_by=HungUpBy.CALLEE)
+    play << settled(
+        one,
+        Disposition.ANSWERED,
+        ringing_at=NOON + timedelta(seconds=1),
+        answered_at=NOON + timedelta(seconds=8),
+        ended_at=NOON + timedelta(seconds=70),
+        cause=16,
+        sip_status=200,
+        hung_up_by=HungUpBy.CALLEE,
+    )
+    assert not play.dialer.knows(one.attempt_id)
+
+
+def test_an_answer_heard_before_the_end_counts_although_the_end_does_not_say_so(play: Playbook) -> None:
+    one = attempt()
+    play.launch(one)
+    play >> Answered(one.attempt_id) >> Ended(one.attempt_id, cause=16)
+    play << settled(one, Disposition.ANSWERED)
+
+
+def test_busy(play: Playbook) -> None:
+    one = attempt()
+    play.launch(one)
+    play.at(1) >> Ended(one.attempt_id, cause=17, sip_status=486)
+    play << settled(one, Disposition.BUSY, ringing_at=None, answered_at=None, cause=17, sip_status=486)
+
+
+def test_codes_outside_their_standards_are_not_stored(play: Playbook) -> None:
+    one = attempt()
+    play.launch(one)
+    play >> Ended(one.attempt_id, cause=99999, sip_status=-1)
+    play << settled(one, Disposition.FAILED, cause=None, sip_status=None)
+
+
+def test_ring_limit_begins_anew_at_ringing_and_then_we_give_up(play: Playbook) -> None:
+    one = attempt()
+    play.launch(one)
+    play.at(5) >> Ringing(one.attempt_id)
+    play.at(24.9)
+    play.at(25) << HangUp(one.attempt_id)
+    play.at(25.2) >> Ended(one.attempt_id, sip_status=487, hung_up_by=HungUpBy.CALLER)
+    play << settled(one, Disposition.RING_TIMEOUT)
+
+
+def test_ringing_twice_does_not_ring_longer(play: Playbook) -> None:
+    one = attempt()
+    play.launch(one)
+    play.at(5) >> Ringing(one.attempt_id)
+    play.at(15) >> Ringing(one.attempt_id)
+    play.at(25) << HangUp(one.attempt_id)
+    play >> Ended(one.attempt_id, sip_status=487)
+    play << settled(one, Disposition.RING_TIMEOUT, ringing_at=NOON + timedelta(seconds=5))
+
+
+def test_an_answer_that_crosses_our_cancel_is_hung_up_again(play: Playbook) -> None:
+    one = attempt()
+    play.launch(one)
+    play >> Ringing(one.attempt_id)
+    play.at(20) << HangUp(one.attempt_id)
+    play.at(20.1) >> Answered(one.attempt_id)
+    play << HangUp(one.attempt_id)
+    play >> Answered(one.attempt_id)
+    play.at(20.3) >> Ended(one.attempt_id, cause=16, answered=True)
+    play << settled(one, Disposition.RING_TIMEOUT, answered_at=NOON + timedelta(seconds=20.1))
+
+
+def test_a_carrier_that_never_says_a_word(play: Playbook) -> None:
+    one = attempt()
+    play.launch(one)
+    play.at(20) << HangUp(one.attempt_id)
+    play.at(24.9)
+    play.at(25) << settled(one, Disposition.NO_REPLY, hung_up_by=HungUpBy.CALLER)
+
+
+def test_a_carrier_that_rings_and_never_ends_the_call(play: Playbook) -> None:
+    one = attempt()
+    play.launch(one)
+    play >> Ringing(one.attempt_id)
+    play.at(20) << HangUp(one.attempt_id)
+    play.at(25) << settled(one, Disposition.RING_TIMEOUT)
+
+
+def test_a_talk_has_a_bound(play: Playbook) -> None:
+    one, two = attempt(), attempt()
+    play.launch(one, two)
+    play >> Answered(one.attempt_id) >> Answered(two.attempt_id)
+    play.at(MAX_CALL - 1)
+    play.at(MAX_CALL) << HangUp(one.attempt_id) << HangUp(two.attempt_id)
+    play >> Ended(one.attempt_id, cause=16, answered=True)
+    play << settled(one, Disposition.ANSWERED)
+    play.at(MAX_CALL + 5) << settled(two, Disposition.ANSWERED)
+
+
+def test_every_event_twice_changes_nothing(play: Playbook) -> None:
+    one = attempt()
+    play.launch(one)
+    for event in (Ringing(one.attempt_id), Answered(one.attempt_id)):
+        play >> event >> event
+    play >> Ended(one.attempt_id, cause=16, answered=True)
+    play << settled(one, Disposition.ANSWERED)
+    for event in (
+        Ended(one.attempt_id),
+        Answered(one.attempt_id),
+        Ringing(one.attempt_id),
+        NotSent(one.attempt_id),
+    ):
+        play >> event
+    assert play.dialer.ignored == 4
+
+
+def test_a_claim_reported_twice_places_its_calls_once(play: Playbook) -> None:
+    one = attempt()
+    play >> SwitchUp()
+    play.load(paced()) << Claim(1, 7)
+    claimed = play.claimed(one)
+    play >> claimed
+    play << place(one)
+    play >> claimed >> Ended(one.attempt_id, cause=17)
+    play << settled(one, Disposition.BUSY)
+    play >> claimed
+
+
+# -- placing ---------------------------------------------------------------------------------------------
+
+
+def test_a_call_leaves_within_the_bound_or_not_at_all(play: Playbook) -> None:
+    """G3, G7: measured from before the claim began, on the monotonic clock."""
+    early, late = attempt(), attempt()
+    play >> SwitchUp()
+    play.load(paced()) << Claim(1, 7)
+    play.at(0.9) >> play.claimed(early, began=0.0)
+    play << place(early)
+    play.at(1.9) << Claim(1, 7)
+    play.at(2.81) >> play.claimed(late, began=1.9)
+    play << withdraw(late)
+    play >> Stop() >> Ended(early.attempt_id, cause=17)
+    play << settled(early, Disposition.BUSY)
+
+
+def test_a_big_launch_is_placed_call_by_call(play: Playbook) -> None:
+    crowd = [attempt(contact_id=n) for n in range(50)]
+    play.launch(*crowd)
+    assert play.dialer.in_flight == 50
+
+
+def test_hours_that_end_between_claim_and_call(play: Playbook) -> None:
+    """G6: judged at the moment of sending."""
+    one = attempt()
+    of = paced(windows=(CallWindow(540, 721), None, None))
+    play >> SwitchUp()
+    play.at(59.7).load(of) << Claim(1, 7)
+    play.at(60.0) >> play.claimed(one, of=of, began=59.7)
+    play << withdraw(one)
+
+
+def test_the_end_of_the_campaign_between_claim_and_call(play: Playbook) -> None:
+    one = attempt()
+    of = paced(end_at=NOON + timedelta(seconds=10))
+    play >> SwitchUp()
+    play.at(9.5).load(of) << Claim(1, 7)
+    play.at(10.0) >> play.claimed(one, of=of, began=9.5)
+    play << withdraw(one)
+
+
+def test_a_stop_between_claim_and_call(play: Playbook) -> None:
+    one = attempt()
+    play >> SwitchUp()
+    play.load(paced()) << Claim(1, 7)
+    play >> Stop() >> play.claimed(one)
+    play << withdraw(one)
+    play.at(100)
+
+
+def test_a_stop_lets_calls_end(play: Playbook) -> None:
+    one = attempt()
+    play.launch(one)
+    play >> Stop()
+    play.at(5) >> Answered(one.attempt_id) >> Ended(one.attempt_id, cause=16)
+    play << settled(one, Disposition.ANSWERED)
+
+
+def test_the_switch_is_lost_between_claim_and_call(play: Playbook) -> None:
+    one = attempt()
+    play >> SwitchUp()
+    play.load(paced()) << Claim(1, 7)
+    play >> SwitchDown() >> play.claimed(one)
+    play << withdraw(one)
+
+
+def test_the_switch_refuses_the_order(play: Playbook) -> None:
+    one = attempt()
+    play.launch(one)
+    play >> NotSent(one.attempt_id)
+    play << withdraw(one)
+    play >> NotSent(one.attempt_id)
+
+
+# -- a lost switch, and a dead run -----------------------------------------------------------------------
+
+
+def lose_the_switch(play: Playbook, *calls: UUID, outages: int = 1) -> None:
+    play >> SwitchDown() >> SwitchUp()
+    play << Inquire(calls, outages)
+
+
+def test_alive_after_an_outage_goes_on_with_its_ring_limit(play: Playbook) -> None:
+    one = attempt()
+    play.launch(one)
+    play.at(5)
+    lose_the_switch(play, one.attempt_id)
+    play >> Told((Inquiry(one.attempt_id, Fate.ALIVE),), 1)
+    play.at(19.9)
+    play.at(20) << HangUp(one.attempt_id)
+    play >> Ended(one.attempt_id, sip_status=487)
+    play << settled(one, Disposition.RING_TIMEOUT)
+
+
+def test_alive_and_answered_during_the_outage(play: Playbook) -> None:
+    one = attempt()
+    play.launch(one)
+    play.at(5)
+    lose_the_switch(play, one.attempt_id)
+    play.at(6) >> Told((Inquiry(one.attempt_id, Fate.ALIVE, answered=True),), 1)
+    play.at(60) >> Ended(one.attempt_id, cause=16, answered=True)
+    play << settled(one, Disposition.ANSWERED, answered_at=NOON + timedelta(seconds=6))
+
+
+def test_the_ring_limit_waits_for_the_switch(play: Playbook) -> None:
+    """While nothing is heard, nobody knows whether the call was answered meanwhile."""
+    one = attempt()
+    play.launch(one)
+    play >> SwitchDown()
+    play.at(60) >> SwitchUp()
+    play << Inquire((one.attempt_id,), 1)
+    play >> Told((Inquiry(one.attempt_id, Fate.ALIVE),), 1)
+    play << HangUp(one.attempt_id)
+    play.at(65) << settled(one, Disposition.NO_REPLY)
+
+
+def test_a_cancel_that_may_have_been_lost_is_repeated(play: Playbook) -> None:
+    one = attempt()
+    play.launch(one)
+    play >> Ringing(one.attempt_id)
+    play.at(20) << HangUp(one.attempt_id)
+    lose_the_switch(play, one.attempt_id)
+    play >> Told((Inquiry(one.attempt_id, Fate.ALIVE),), 1)
+    play << HangUp(one.attempt_id)
+    play >> Ended(one.attempt_id, sip_status=487)
+    play << settled(one, Disposition.RING_TIMEOUT)
+
+
+@pytest.mark.parametrize("by_event", [True, False])
+def test_ended_during_the_outage(play: Playbook, by_event: bool) -> None:
+    one = attempt()
+    play.launch(one)
+    lose_the_switch(play, one.attempt_id)
+    ended = Ended(one.attempt_id, cause=17, sip_status=486)
+    play >> (ended if by_event else Told((ended,), 1))
+    play << settled(one, Disposition.BUSY)
+    play >> Told((ended,), 1)
+
+
+def test_unseen_is_withdrawn(play: Playbook) -> None:
+    one = attempt()
+    play.launch(one)
+    lose_the_switch(play, one.attempt_id)
+    play >> Told((Inquiry(one.attempt_id, Fate.UNSEEN),), 1)
+    play << withdraw(one)
+
+
+def test_unseen_is_not_believed_of_a_call_that_was_heard(play: Playbook) -> None:
+    one = attempt()
+    play.launch(one)
+    play >> Ringing(one.attempt_id)
+    lose_the_switch(play, one.attempt_id)
+    play >> Told((Inquiry(one.attempt_id, Fate.UNSEEN),), 1)
+    play << settled(one, Disposition.UNKNOWN)
+
+
+def test_cannot_tell_is_unknown(play: Playbook) -> None:
+    one = attempt()
+    play.launch(one)
+    lose_the_switch(play, one.attempt_id)
+    play >> Told((Inquiry(one.attempt_id, Fate.CANNOT_TELL),), 1)
+    play << settled(one, Disposition.UNKNOWN)
+
+
+def test_who_answered_was_reached_even_if_nobody_can_tell_the_end(play: Playbook) -> None:
+    one = attempt()
+    play.launch(one)
+    play >> Answered(one.attempt_id)
+    lose_the_switch(play, one.attempt_id)
+    play >> Told((Inquiry(one.attempt_id, Fate.CANNOT_TELL),), 1)
+    play << settled(one, Disposition.ANSWERED)
+
+
+def test_a_switch_that_cannot_be_asked_is_asked_again(play: Playbook) -> None:
+    one = attempt()
+    play.launch(one)
+    lose_the_switch(play, one.attempt_id)
+    play >> Told((), 1)
+    play.at(0.9)
+    play.at(1.0) << Inquire((one.attempt_id,), 1)
+    play >> Told((Inquiry(one.attempt_id, Fate.UNSEEN),), 1)
+    play << withdraw(one)
+
+
+def test_alive_is_not_believed_across_a_second_outage(play: Playbook) -> None:
+    """What the switch said between the answer and the outage after it was not heard."""
+    one = attempt()
+    play.launch(one)
+    lose_the_switch(play, one.attempt_id)
+    play >> SwitchDown() >> SwitchUp() >> Told((Inquiry(one.attempt_id, Fate.ALIVE),), 1)
+    play << Inquire((one.attempt_id,), 2)
+    play >> Told((Ended(one.attempt_id, cause=17),), 2)
+    play << settled(one, Disposition.BUSY)
+
+
+def test_a_switch_that_never_comes_back(play: Playbook) -> None:
+    one = attempt()
+    play.launch(one)
+    play >> SwitchDown()
+    play.at(MAX_CALL) << settled(one, Disposition.UNKNOWN)
+
+
+def test_a_dead_runs_attempts_are_asked_about_and_kept(play: Playbook) -> None:
+    alive, ended, unseen, lost = (attempt(contact_id=n) for n in range(4))
+    ids = tuple(one.attempt_id for one in (alive, ended, unseen, lost))
+    play >> Adopted((alive, ended, unseen, lost)) >> SwitchUp()
+    play << Inquire(ids, 0)
+    play >> Told(
+        (
+            Inquiry(ids[0], Fate.ALIVE),
+            Ended(ids[1], cause=17),
+            Inquiry(ids[2], Fate.UNSEEN),
+            Inquiry(ids[3], Fate.CANNOT_TELL),
+        ),
+        0,
+    )
+    play << settled(ended, Disposition.BUSY) << withdraw(unseen) << settled(lost, Disposition.UNKNOWN)
+    play >> Adopted((alive,))
+    play.at(20) << HangUp(ids[0])
+    play >> Ended(ids[0], sip_status=487)
+    play << settled(alive, Disposition.RING_TIMEOUT)
+
+
+def test_many_are_asked_about_in_turn(play: Playbook) -> None:
+    crowd = tuple(attempt(contact_id=n) for n in range(700))
+    ids = tuple(one.attempt_id for one in crowd)
+    play >> SwitchUp() >> Adopted(crowd)
+    play << Inquire(ids[:500], 0)
+    play >> Told(tuple(Inquiry(one, Fate.ALIVE, answered=True) for one in ids[:500]), 0)
+    play << Inquire(ids[500:], 0)
+    play >> Told(tuple(Inquiry(one, Fate.ALIVE, answered=True) for one in ids[500:]), 0)
+    assert play.dialer.in_flight == 700
+
+
+# -- claiming --------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_claimed_without_a_switch(play: Playbook) -> None:
+    play.load(paced())
+    play.at(10) >> SwitchUp()
+    play << Claim(1, 7)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"state": CampaignState.SUSPENDED},
+        {"begin_at": NOON + DAY},
+        {"end_at": NOON},
+        {"windows": (CallWindow(540, 720), None, None)},
+        {"windows": (None, None, None)},
+    ],
+)
+def test_what_may_not_be_dialed_is_not_claimed(play: Playbook, changes: dict[str, object]) -> None:
+    play >> SwitchUp()
+    play.load(paced(**changes))
+    play.at(60).load(paced(**changes))
+
+
+def test_a_campaign_begins_at_its_time(play: Playbook) -> None:
+    play >> SwitchUp()
+    play.load(paced(begin_at=NOON + timedelta(seconds=30)))
+    assert play.dialer.wake_at(play.now) == 1030.0
+    play.at(29.9)
+    play.at(30) << Claim(1, 7)
+
+
+def test_hours_open_at_their_time_on_any_clock(play: Playbook) -> None:
+    evening = paced(windows=(CallWindow(540, 720), CallWindow(780, 1020), None))
+    play >> SwitchUp()
+    play.load(evening)
+    play.at(3599)
+    play.at(3599.5, wall=NOON - 4 * HOUR).load(evening)  # the clock goes back: before the morning
+    play.at(3600, wall=NOON - 2 * HOUR).load(evening) << Claim(1, 7)
+
+
+def test_the_pace_of_the_timer(play: Playbook) -> None:
+    timer = TimerPacing("main", 2, 5)
+    play >> SwitchUp()
+    play.load(paced(pacing=timer)) << Claim(1, 7)
+    one, two = attempt(), attempt(contact_id=2)
+    play >> play.claimed(one, two, of=paced(pacing=timer, last_launch_at=play.now.wall))
+    play << place(one) << place(two)
+    play.at(4.99)
+    play.at(5) << Claim(1, 7)
+
+
+@pytest.mark.parametrize("jump", [-DAY, -HOUR, HOUR, DAY])
+def test_the_pace_holds_when_the_clock_jumps(play: Playbook, jump: timedelta) -> None:
+    """Forward it is never faster, back it is never stuck."""
+    timer = TimerPacing("main", 1, 10)
+    of = paced(pacing=timer, last_launch_at=NOON)
+    play >> SwitchUp()
+    play.load(paced(pacing=timer)) << Claim(1, 7)
+    one = attempt()
+    play >> play.claimed(one, of=of)
+    play << place(one)
+    play.at(1, wall=NOON + jump).load(of)
+    play.at(9.9).load(of)
+    play.at(10) << Claim(1, 7)
+
+
+def test_a_new_engine_keeps_the_pace_of_the_one_before(play: Playbook) -> None:
+    play >> SwitchUp()
+    play.load(paced(pacing=TimerPacing("main", 1, 10), last_launch_at=NOON - timedelta(seconds=4)))
+    play.at(5.9)
+    play.at(6) << Claim(1, 7)
+
+
+def test_a_campaign_that_comes_back_keeps_its_pace(play: Playbook) -> None:
+    """Paused and resumed within the interval, the clock jumping ahead meanwhile."""
+    of = paced(pacing=TimerPacing("main", 1, 10), last_launch_at=NOON)
+    play >> SwitchUp()
+    play.load(paced(pacing=TimerPacing("main", 1, 10))) << Claim(1, 7)
+    one = attempt()
+    play >> play.claimed(one, of=of)
+    play << place(one)
+    play.at(2).load()
+    play.at(3, wall=NOON + HOUR).load(of)
+    play.at(9.9)
+    play.at(10) << Claim(1, 7)
+
+
+def test_a_failed_claim_is_repeated_after_a_second(play: Playbook) -> None:
+    play >> SwitchUp()
+    play.load(paced()) << Claim(1, 7)
+    play >> ClaimFailed((1, 7)) >> ClaimFailed((1, 7))
+    play.at(0.99).load(paced())
+    play.at(1) << Claim(1, 7)
+
+
+def test_a_campaign_that_was_paused_meanwhile_is_not_claimed_again(play: Playbook) -> None:
+    play >> SwitchUp()
+    play.load(paced()) << Claim(1, 7)
+    play >> Claimed((1, 7), None, (), began=1000.0)
+    play.at(0.5).load()
+    play.at(60)
+
+
+def test_where_nothing_is_due_looks_become_rare(play: Playbook) -> None:
+    play >> SwitchUp()
+    play.load(paced()) << Claim(1, 7)
+    at = 0.0
+    for rest in (1, 2, 4, 5, 5):
+        play >> play.claimed(empty=True)
+        play.at(at + rest - 0.01)
+        at += rest
+        play.at(at) << Claim(1, 7)
+
+
+def test_more_numbers_end_the_rest(play: Playbook) -> None:
+    play >> SwitchUp()
+    play.load(paced()) << Claim(1, 7)
+    play >> play.claimed(empty=True)
+    play.at(0.5).load(paced(incomplete=101)) << Claim(1, 7)
+
+
+def test_candidates_that_all_ended_otherwise_are_no_reason_to_rest(play: Playbook) -> None:
+    play >> SwitchUp()
+    play.load(paced()) << Claim(1, 7)
+    play >> play.claimed()
+    play.at(0.01) << Claim(1, 7)
+
+
+def test_claims_at_once_are_bounded_and_fair(play: Playbook) -> None:
+    crowd = [paced(campaign_id=n) for n in (1, 2, 3)]
+    play >> SwitchUp()
+    play.load(*crowd) << Claim(1, 1) << Claim(1, 2)
+    play >> play.claimed(empty=True, of=crowd[0])
+    play << Claim(1, 3)
+    play.at(3) >> play.claimed(empty=True, of=crowd[1])
+    play << Claim(1, 1)
+
+
+# -- choosing under the lock -----------------------------------------------------------------------------
+
+
+def chosen(
+    *candidates: Candidate, room: int = 10, recycle: Recycle = Recycle.KEEP, **listings: Listing
+) -> Selection:
+    """Select at noon; listings by number, as `n1=...`."""
+    ids = count(1)
+    return select(
+        candidates,
+        {number[1:]: listing for number, listing in listings.items()},
+        now=NOON,
+        tz=ZoneInfo("Asia/Kolkata"),  # 17:30: its hour began half an hour ago
+        recycle=recycle,
+        room=room,
+        new_id=lambda: UUID(int=next(ids)),
+    )
+
+
+def candidate(contact_id: int, called: str = "1", recycle_at: object = None) -> Candidate:
+    return Candidate(contact_id, called, None, recycle_at, listed=True)  # type: ignore[arg-type]
+
+
+def test_numbers_that_are_not_listed_are_dialed_in_order_while_there_is_room() -> None:
+    found = chosen(candidate(1), candidate(2), candidate(3), room=2)
+    assert [(key.int, one.contact_id) for key, one in found.dial] == [(1, 1), (2, 2)]
+    assert found == Selection(dial=found.dial)
+
+
+def test_a_plain_entry_ends_the_number() -> None:
+    assert chosen(candidate(1), n1=Listing(None, None, None, 0)) == Selection(blacklisted=[1])
+
+
+def test_a_restriction_counts_calls_one_by_one_and_then_postpones() -> None:
+    """Three copies of one number, two calls allowed an hour, one made since 17:00 local time."""
+    hour = NOON - HOUR / 2
+    found = chosen(*map(candidate, (1, 2, 3)), n1=Listing(2, "hour", hour, 1))
+    assert [one.contact_id for _, one in found.dial] == [1]
+    assert found.postponed == [(2, NOON + HOUR / 2), (3, NOON + HOUR / 2)]
+    assert found.counted == {"1": Listing(2, "hour", hour, 2)}
+
+
+def test_a_new_hour_counts_from_nothing() -> None:
+    found = chosen(candidate(1), n1=Listing(1, "hour", NOON - 1.5 * HOUR, 1))
+    assert found.counted == {"1": Listing(1, "hour", NOON - HOUR / 2, 1)}
+
+
+def test_a_restriction_a_day_postpones_to_local_midnight() -> None:
+    midnight = NOON.replace(hour=18, minute=30)
+    found = chosen(candidate(1), n1=Listing(1, "day", midnight - DAY, 1))
+    assert found == Selection(postponed=[(1, midnight)])
+
+
+def test_a_clock_that_went_back_allows_no_more_calls() -> None:
+    found = chosen(candidate(1), n1=Listing(1, "hour", NOON + HOUR / 2, 1))
+    assert found.postponed == [(1, NOON + HOUR / 2)]
+
+
+def test_a_restricted_number_for_which_there_is_no_room_is_not_counted() -> None:
+    assert chosen(candidate(1), room=0, n1=Listing(1, "hour", None, 0)) == Selection()
+
+
+@pytest.mark.parametrize(
+    ("recycle", "seconds", "retired"),
+    [(Recycle.RETIRE, 0, [1]), (Recycle.RETIRE, 1, []), (Recycle.KEEP, -1, [])],
+)
+def test_a_recycle_time_retires_where_the_vdn_says_so(
+    recycle: Recycle, seconds: int, retired: list[int]
+) -> None:
+    found = chosen(candidate(1, recycle_at=NOON + timedelta(seconds=seconds)), recycle=recycle)
+    assert found.recycled == retired
+    assert len(found.dial) == 1 - len(retired)
