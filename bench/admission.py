@@ -7,7 +7,7 @@ two are interleaved; the ratio is the median of the rounds' ratios.
 
 from __future__ import annotations
 
-import asyncio
+import itertools
 import os
 import statistics
 import subprocess
@@ -55,9 +55,12 @@ SELECT {vdn}, 'c' || n, '', 3, 'draft', now(), now() + interval '30 days', '100'
        '{{0,1440,NULL,NULL,NULL,NULL}}', '', 10, 1, 'allow', 'count', now()
 FROM generate_series(1, {campaigns}) n;
 INSERT INTO blacklist (vdn_id, number, created_at)
-SELECT {vdn}, '1' || lpad((n::bigint * 7919 * 104729 % 10000000000)::text, 10, '0'), now() FROM generate_series(1, {blacklist}) n;
-INSERT INTO contact (vdn_id, contact_id, campaign_id, called, session_id, custom_field, priority, state, due_at)
-SELECT {vdn}, nextval('contact_id'), c.campaign_id, '1' || lpad((random() * 9999999999)::bigint::text, 10, '0'),
+SELECT {vdn}, '1' || lpad((n::bigint * 7919 * 104729 % 1000000000)::text, 9, '0') || '7', now()
+FROM generate_series(1, {blacklist}) n;
+INSERT INTO contact (vdn_id, contact_id, campaign_id, called, session_id, custom_field, priority, state,
+                     due_at)
+SELECT {vdn}, nextval('contact_id'), c.campaign_id,
+       '1' || lpad((random() * 9999999999)::bigint::text, 10, '0'),
        lpad(n::text, 20, '0'), 'november reminder', 3, 'ready', now()
 FROM (SELECT campaign_id FROM campaign ORDER BY campaign_id LIMIT {full}) c, generate_series(1, {per_full}) n;
 UPDATE campaign SET incomplete = {per_full}
@@ -79,6 +82,7 @@ class Bench:
         self.ak = self.sk = ""
         self.campaigns: list[int] = []
         self._own = 0
+        self._ids = itertools.count(10**12)  # of copied rows: far above those of the sequence
 
     async def start(self) -> None:
         """PostgreSQL, the seed, one api process."""
@@ -155,29 +159,21 @@ class Bench:
 
     async def copy(self) -> float:
         """CPU seconds of COPY of as many rows of the same make: PostgreSQL's and the client's."""
-        first = await self.conn.fetchval("SELECT nextval('contact_id')") + 10_000_000
         chosen = self.campaigns[2 * FULL :][: self.size.requests]
         lines = []
         for campaign in chosen:
             for entry in entries(PER_REQUEST):
-                first += 1
-                fields = (str(VDN), str(first), str(campaign), entry["called"], entry["sessionId"])
+                fields = (str(VDN), str(next(self._ids)), str(campaign), entry["called"], entry["sessionId"])
                 lines.append("\t".join((*fields, entry["customField"], "3", "ready", "2026-01-01")) + "\n")
         columns = "vdn_id, contact_id, campaign_id, called, session_id, custom_field, priority, state, due_at"
         with tempfile.NamedTemporaryFile() as file:
             file.write("".join(lines).encode())
             file.flush()
             database = self._meter(with_own=True)
-            mine = Meter([os.getpid()])
-            pid = os.getpid()
-            before = _own_cpu(pid)
+            before = _own_cpu()
             database.start()
-            await self.conn.copy_to_table(
-                "contact", source=file.name, columns=columns.split(", ")
-            )
-            used = database.stop()
-            del mine
-            return used + _own_cpu(pid) - before
+            await self.conn.copy_to_table("contact", source=file.name, columns=columns.split(", "))
+            return database.stop() + _own_cpu() - before
 
     async def waves(self, campaigns: list[int]) -> float:
         """CPU seconds of adds to these campaigns, `size.waves` to each."""
@@ -192,7 +188,7 @@ class Bench:
         return used
 
 
-def _own_cpu(pid: int) -> float:
+def _own_cpu() -> float:
     times = os.times()
     return times.user + times.system
 
@@ -222,10 +218,13 @@ async def _admission(bench: Bench, size: Size) -> None:
         print(
             f"round {n}: interface {rows / (api + database):9,.0f} numbers/CPU-s"
             f" (per request: api {api * each:5.0f} us, PostgreSQL {database * each:5.0f} us)"
-            f"   COPY {rows / copied:9,.0f} numbers/CPU-s ({copied * each:4.0f} us per 20)   ratio {ratios[-1]:.2f}",
+            f"   COPY {rows / copied:9,.0f} numbers/CPU-s ({copied * each:4.0f} us per 20)"
+            f"   ratio {ratios[-1]:.2f}",
             flush=True,
         )
-    print(f"admission: interface / COPY, median of {size.rounds} rounds: {statistics.median(ratios):.2f} (aim 0.35)")
+    print(
+        f"admission: interface / COPY, median of {size.rounds} rounds: {statistics.median(ratios):.2f} (aim 0.35)"
+    )
 
 
 async def _fullness(bench: Bench, size: Size) -> None:
@@ -235,8 +234,8 @@ async def _fullness(bench: Bench, size: Size) -> None:
         at_none, at_full = await bench.waves(empty), await bench.waves(full)
         ratios.append(at_full / at_none)
         await bench.conn.execute(
-            "UPDATE campaign SET incomplete = CASE WHEN campaign_id = ANY($1::bigint[]) THEN $3::int ELSE 0 END"
-            " WHERE campaign_id = ANY($1::bigint[]) OR campaign_id = ANY($2::bigint[])",
+            "UPDATE campaign SET incomplete = CASE WHEN campaign_id = ANY($1) THEN $3::int ELSE 0 END"
+            " WHERE campaign_id = ANY($1) OR campaign_id = ANY($2)",
             full,
             empty,
             size.per_full,

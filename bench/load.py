@@ -19,7 +19,7 @@ def entries(count: int) -> list[dict[str, str]]:
     return [
         {
             "sessionId": f"{next(_numbers):020d}",
-            "called": f"1{random.randrange(10**10):010d}",
+            "called": f"1{random.randrange(10**9):09d}{random.randrange(6)}",  # those on the list end in 7
             "customField": "november reminder",
         }
         for _ in range(count)

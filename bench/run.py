@@ -13,7 +13,9 @@ def main() -> None:
     """Print where it runs, then the rows."""
     print(f"Python {platform.python_version()}, {platform.machine()}; CPU seconds are user and system time")
     if "--small" in sys.argv:
-        size = admission.Size(campaigns=400, blacklist=10_000, per_full=5_000, requests=300, rounds=1, waves=5)
+        size = admission.Size(
+            campaigns=400, blacklist=10_000, per_full=5_000, requests=300, rounds=1, waves=5
+        )
     else:
         size = admission.Size(rounds=7 if "--long" in sys.argv else 3)
     asyncio.run(admission.measure(size))

@@ -345,6 +345,8 @@ class World:
             return
         line = self.line
         self.later(self.random.uniform(0.001, 0.03), lambda: self.arrive(order, line))
+        if self.chance(0.02) and not self.calm:
+            self.later(0.005, self.disconnect)
 
     # -- the carrier -------------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ from structlog.testing import capture_logs
 
 from outdial import push
 from outdial.push import Pusher
-from outdial.receivers import Network
+from outdial.receivers import Network, Receivers
 from outdial.store.postgres import Postgres
 from outdial.store.queries import QUERIES
 from outdial.store.results import NotDelivered
@@ -215,8 +215,16 @@ async def test_no_answer_is_a_failed_push_too(
 
 
 async def test_a_refused_address_is_a_failed_push_and_not_repeated(
-    database: str, sql: asyncpg.Connection, vdn: int
+    database: str, sql: asyncpg.Connection, vdn: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    posted: list[str] = []
+    post = Receivers.post
+
+    async def counted(self: Receivers, url: str, *rest: Any) -> None:
+        posted.append(url)
+        await post(self, url, *rest)
+
+    monkeypatch.setattr(Receivers, "post", counted)
     async with ToyReceiver() as canary:
         async with pushing(database, allow=()):
             (result_id,) = await settle(sql, canary.url)
@@ -226,6 +234,7 @@ async def test_a_refused_address_is_a_failed_push_and_not_repeated(
             assert found["due_at"] > datetime.now(UTC) + timedelta(minutes=9)
             assert (await failed(sql, no_url, 1))["last_error"] == "address not allowed: a user in the URL"
         assert canary.hits == 0
+        assert posted == [canary.url]
 
 
 async def test_one_that_cannot_be_written_fails_and_the_others_go_on(
@@ -341,10 +350,10 @@ async def test_a_backlog_larger_than_one_lease_is_pushed_once_each(
 ) -> None:
     await sign_pushes(database)
     async with ToyReceiver() as receiver:
-        first = await settle(sql, receiver.url, 150, notify=False)
-        second = await settle(sql, receiver.url + "/2", 150, notify=False)
+        first = await settle(sql, receiver.url, 450, notify=False)
+        second = await settle(sql, receiver.url + "/2", 450, notify=False)
         async with pushing(database):
-            await until(lambda: outbox_empty(sql))
+            await until(lambda: outbox_empty(sql), within=7)  # one lease a second would take twice that
         assert Counter(ids(receiver.requests)) == Counter(map(str, first + second))
         assert receiver.most == 8
 
@@ -419,16 +428,24 @@ async def test_a_taken_result_that_cannot_be_written_down_is_not_pushed_again(
     database: str, sql: asyncpg.Connection, vdn: int
 ) -> None:
     """The store does not take the outcome for longer than a statement may last; the lease runs out, too."""
+    lock = await asyncpg.connect(database)
     async with ToyReceiver() as receiver, pushing(database):
-        (result_id,) = await settle(sql, receiver.url, notify=False)
-        async with sql.transaction():
-            await sql.execute("SELECT FROM call_result WHERE result_id = $1 FOR UPDATE", result_id)
+        async with lock.transaction():
+            (result_id,) = await settle(sql, receiver.url, notify=False)
+            await lock.execute("SELECT FROM call_result WHERE result_id = $1 FOR UPDATE", result_id)
             await until(lambda: _saw(receiver, 1))
-            await asyncio.sleep(2.3)
+            await asyncio.sleep(0.1)  # from here to the statement's end its row is not to be had
             await sql.execute("UPDATE outbox SET leased_until = now() - interval '1 second'")
-            await asyncio.sleep(0.5)
+            await until(lambda: _leased(sql))
+            await asyncio.sleep(0.2)
+            assert len(receiver.requests) == 1
         await until(lambda: outbox_empty(sql))
         assert len(receiver.requests) == 1
+    await lock.close()
+
+
+async def _leased(sql: asyncpg.Connection) -> bool:
+    return bool(await sql.fetchval("SELECT bool_and(leased_until > now()) FROM outbox"))
 
 
 async def test_lost_connections_are_made_again(database: str, sql: asyncpg.Connection, vdn: int) -> None:
@@ -518,13 +535,14 @@ async def test_a_result_sent_again_during_its_last_push_is_pushed_afresh(
 async def test_a_lease_reads_no_results_but_its_own(database: str, sql: asyncpg.Connection, vdn: int) -> None:
     """`call_result` only grows: a plan that scans it grows slower with every call."""
     await sql.execute(
-        "WITH r AS (INSERT INTO call_result (vdn_id, result_id, campaign_id, contact_id, called, disposition,"
-        " call_at, created_at) SELECT 11, gen_random_uuid(), 3, n, '1', 'BLACKLISTED', now(), now()"
-        " FROM generate_series(1, 20000) n RETURNING result_id)"
-        " INSERT INTO outbox (vdn_id, result_id, campaign_id, url, due_at, created_at)"
-        " SELECT 11, result_id, 3, 'http://receiver.test/', now(), now() FROM r"
+        "INSERT INTO call_result (vdn_id, result_id, campaign_id, contact_id, called, disposition, call_at,"
+        " created_at) SELECT 11, gen_random_uuid(), 3, n, '1', 'BLACKLISTED', now(), now()"
+        " FROM generate_series(1, 40000) n"
     )
-    await sql.execute("ANALYZE call_result, outbox")
+    await sql.execute(
+        "INSERT INTO outbox (vdn_id, result_id, campaign_id, url, due_at, created_at)"
+        " SELECT vdn_id, result_id, campaign_id, 'http://receiver.test/', now(), now() FROM call_result"
+    )
     db = Postgres(database)
     await db.open()
     try:

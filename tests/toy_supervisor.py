@@ -22,7 +22,8 @@ from typing import Any
 import structlog
 
 from outdial.errors import SettingError
-from outdial.supervisor import Child, Supervisor, as_init, say_ready, watch_lifeline
+from outdial.lifeline import say_ready, watch_lifeline
+from outdial.supervisor import Child, Supervisor, as_init
 
 RECORD = os.open(sys.argv[-1], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
@@ -56,7 +57,7 @@ async def supervise(plan: dict[str, Any]) -> None:
     )
     running = asyncio.create_task(supervisor.run())
     try:
-        await supervisor.ready(4)
+        await supervisor.ready(float(plan.get("ready_within", 8)))
         print(json.dumps(supervisor.pids), flush=True)
     except SettingError as error:
         print(error, flush=True)

@@ -18,19 +18,20 @@ import tempfile
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 
 from outdial import logs
 from outdial.config import Settings, load, variable_of
 from outdial.errors import SettingError
-from outdial.store import migrate
-from outdial.store.embedded import EmbeddedOptions, EmbeddedPostgres
 from outdial.store.postgres import check_server, utc_now
 from outdial.store.sealing import load_master_key
 from outdial.store.store import Store
-from outdial.supervisor import Child, Supervisor, as_init
-from outdial.web.server import listening_socket
+
+if TYPE_CHECKING:  # each process imports what it needs: a start is mostly imports
+    from outdial.store.embedded import EmbeddedPostgres
+    from outdial.supervisor import Child, Supervisor
 
 log = structlog.get_logger()
 
@@ -49,6 +50,8 @@ def opened(settings: Settings, name: str, *, size: int = 4) -> Store:
 
 async def prepare(settings: Settings) -> None:
     """Check the database, bring its schema to the present, check the master key. Raises `SettingError`."""
+    from outdial.store import migrate
+
     assert settings.database is not None
     await check_server(settings.database)
     await migrate.prepare(settings.database)
@@ -61,6 +64,8 @@ async def prepare(settings: Settings) -> None:
 
 def serve(settings: Settings) -> int:
     """Run a server until a signal ends it; the exit status. Raises `SettingError`."""
+    from outdial.supervisor import as_init
+
     as_init()
     logs.configure(settings.log_level, "supervisor")
     with listening(settings) as sock, database(settings) as (settled, postgres):
@@ -76,6 +81,8 @@ def serve(settings: Settings) -> int:
 @contextmanager
 def listening(settings: Settings) -> Iterator[socket.socket]:
     """The socket that the api processes share. Raises `SettingError` before anything else is started."""
+    from outdial.web.server import listening_socket
+
     sock = listening_socket(*settings.address())
     try:
         yield sock
@@ -91,6 +98,8 @@ def database(settings: Settings) -> Iterator[tuple[Settings, EmbeddedPostgres | 
         return
     if settings.data is None:
         raise SettingError("data or database: one of them is needed")
+    from outdial.store.embedded import EmbeddedOptions, EmbeddedPostgres
+
     postgres = EmbeddedPostgres(EmbeddedOptions(settings.data, settings.pg_bin, settings.pg_user))
     postgres.start(wait=10.0)  # an administration command may hold the folder for a moment
     try:
@@ -113,6 +122,8 @@ def supervised(
     settings: Settings, sock: socket.socket, postgres: EmbeddedPostgres | None, folder: Path
 ) -> Supervisor:
     """The supervisor of the roles that the settings name; a dead PostgreSQL is its to restart and stop."""
+    from outdial.supervisor import Supervisor
+
     return Supervisor(
         children(settings, sock, folder),
         watch=postgres.watch if postgres is not None else None,
@@ -122,6 +133,8 @@ def supervised(
 
 def children(settings: Settings, sock: socket.socket, folder: Path) -> list[Child]:
     """The processes of a server."""
+    from outdial.supervisor import Child
+
     carrier_socket = folder / "carrier.sock"
     given = environment(settings) | {CARRIER_SOCKET: str(carrier_socket)}
     found = []
@@ -140,6 +153,8 @@ def children(settings: Settings, sock: socket.socket, folder: Path) -> list[Chil
 
 
 def _carrier(settings: Settings, carrier_socket: Path, given: Mapping[str, str]) -> Child:
+    from outdial.supervisor import Child
+
     log_file = (settings.data or carrier_socket.parent) / "carrier.jsonl"
     argv = (
         *(sys.executable, "-m", "outdial.switch.carrier"),
@@ -191,12 +206,18 @@ async def run_engine(settings: Settings, stop: asyncio.Event, ready: Callable[[]
     """The engine process: claims, dials through the switch, settles; and the upkeep."""
     from outdial.engine import Engine
     from outdial.switch.simulated import SimulatedSwitch
+    from outdial.upkeep import Upkeep
 
     switch = SimulatedSwitch(os.environ[CARRIER_SOCKET])
     async with opened(settings, "outdial engine") as store:
         engine = Engine(store, switch, stop_grace=settings.stop_grace)
+        upkeep = asyncio.create_task(Upkeep(store).run(stop))
         ready()
-        await engine.run(stop)
+        try:
+            await engine.run(stop)
+        finally:
+            upkeep.cancel()
+            await asyncio.wait([upkeep])
 
 
 async def run_push(settings: Settings, stop: asyncio.Event, ready: Callable[[], None]) -> None:
@@ -226,15 +247,17 @@ async def _run(role: str, settings: Settings, ready: Callable[[], None]) -> None
 
 def main(arguments: Sequence[str]) -> int:
     """A process under the supervisor: `python -m outdial.compose ROLE`, settings in the environment."""
+    import uvloop
+
     from outdial.lifeline import say_ready, watch_lifeline
-    from outdial.web.server import run
 
     (role,) = arguments
     watch_lifeline()
     settings = load(None, os.environ)
     logs.configure(settings.log_level, role)
     try:
-        run(_run(role, settings, say_ready))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_run(role, settings, say_ready))
     except SettingError as error:
         log.error("wrong setting", reason=str(error))
         return 2

@@ -6,6 +6,7 @@ import ipaddress
 import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Self
 
@@ -74,9 +75,26 @@ class Settings:
         return replace(self, **{name: value for name, value in options.items() if value is not None})
 
 
+NO_SETTINGS = frozenset(
+    f"OUTDIAL_{name}"
+    for name in (
+        *("URL", "AK", "SK", "VDN"),  # of the commands that talk to a server
+        *("CONFIG", "MASTER_KEY", "APT"),
+        *("LIFELINE_FD", "READY_FD", "LISTEN_FD", "CARRIER_SOCKET"),  # the supervisor's own
+    )
+)
+"""Variables that begin like a setting and are none."""
+
+
 def load(file: Path | None, environment: Mapping[str, str]) -> Settings:
     """Settings from an optional TOML file and the environment. Raises `SettingError`."""
     found: dict[str, Any] = {}
+    known = {variable_of(item.name) for item in fields(Settings)} | NO_SETTINGS
+    for name in environment:
+        if name.startswith("OUTDIAL_") and name not in known:
+            close = get_close_matches(name, known, n=1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise SettingError(f"{name}: no such setting{hint}")
     if file is not None:
         found.update(_from_file(file))
     for item in fields(Settings):

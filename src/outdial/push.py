@@ -9,7 +9,6 @@ process pushes the same result under the same `webhook-id`.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -255,8 +254,8 @@ class Pusher:
         leased = await self._results.lease(per_receiver=AHEAD, lease=LEASE, full=urls)
         for delivery in leased:
             self._take(delivery, tasks)
-        if any(count >= AHEAD for count in Counter(delivery.url for delivery in leased).values()):
-            self._wake.set()  # it may have stood before others
+        if len(leased) >= AHEAD:
+            self._wake.set()  # they may have stood before others
 
     def _take(self, delivery: Delivery, tasks: asyncio.TaskGroup) -> None:
         """Give a leased delivery a task; one that this process holds already has one."""

@@ -101,10 +101,9 @@ class Service:
     ) -> Admitted:
         add = self._as_add(vdn, request, entries, body_key)
         outcome = await self.store.numbers.admit(add)
-        refused = intake.verdict(outcome.facts, len(entries))
-        if refused is None and not outcome.kept and outcome.facts.duplicates != Duplicates.ALLOW:
+        if not outcome.kept and outcome.facts.duplicates != Duplicates.ALLOW:
             outcome, add = await self.store.numbers.admit_exclusive(add)
-            refused = intake.verdict(outcome.facts, len(add.entries))
+        refused = intake.verdict(outcome.facts, len(add.entries))
         if refused is not None:
             raise refused
         if not outcome.kept:
@@ -140,8 +139,16 @@ class Service:
         admitted = stored.admitted
         if admitted.contact_ids is None:
             return admitted
-        called = [entry.called for entry in self._entries(vdn, request.body, read)]
-        return Admitted(admitted.total_size, called, admitted.contact_ids, replayed=True)
+        entries = self._entries(vdn, request.body, read)
+        stored_entries = [
+            (entry.called, contact_id)
+            for entry, contact_id in zip(entries, admitted.contact_ids, strict=True)
+            if contact_id is not None
+        ]
+        called = [number for number, _ in stored_entries]
+        return Admitted(
+            admitted.total_size, called, [contact_id for _, contact_id in stored_entries], replayed=True
+        )
 
     # -- campaigns -------------------------------------------------------------------------------------
 

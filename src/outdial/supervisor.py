@@ -1,8 +1,8 @@
 """One process that starts the others, restarts what dies, and ends them in order.
 
-A child learns two things from it. The lifeline, a pipe whose other end only the supervisor holds, ends the
-child within a moment when the supervisor is gone, even by `kill -9`; on Linux the kernel does the same
-(PR_SET_PDEATHSIG). Over the ready pipe it says that it is ready.
+A child has two pipes from it (`lifeline.py` is its side). The lifeline, whose other end only the supervisor
+holds, ends the child within a moment when the supervisor is gone, even by `kill -9`; on Linux the kernel
+does the same (PR_SET_PDEATHSIG). Over the ready pipe the child says that it is ready.
 """
 
 from __future__ import annotations
@@ -22,14 +22,11 @@ from dataclasses import dataclass, field
 import structlog
 
 from outdial.errors import SettingError
-
-LIFELINE = "OUTDIAL_LIFELINE_FD"
-READY = "OUTDIAL_READY_FD"
+from outdial.lifeline import LIFELINE_FD, ORPHANED, READY_FD
 
 STOP_WITHIN = 30.0
 """Seconds from the first signal until nothing of ours runs."""
 
-_ORPHANED = 75  # exit status of a child whose supervisor died
 _PR_SET_PDEATHSIG = 1
 _LIVED_LONG = 10.0  # seconds; who lived longer and dies is restarted at once
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 5.0  # seconds before the second restart; it doubles up to the longest
@@ -227,7 +224,7 @@ class Supervisor:
         try:
             place.process = subprocess.Popen(  # noqa: S603
                 child.argv,
-                env={**os.environ, **child.env, LIFELINE: str(self._lifeline), READY: str(say)},
+                env={**os.environ, **child.env, LIFELINE_FD: str(self._lifeline), READY_FD: str(say)},
                 stdin=subprocess.DEVNULL,
                 pass_fds=(self._lifeline, say, *child.fds),
                 process_group=0,  # Ctrl-C is for the supervisor, which keeps the order
@@ -335,7 +332,7 @@ def _tie() -> Callable[[], None] | None:
     def tie() -> None:
         prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
         if os.getppid() != parent:  # we died between fork and prctl: the kernel will not tell any more
-            os._exit(_ORPHANED)
+            os._exit(ORPHANED)
 
     return tie
 
@@ -347,42 +344,6 @@ def _end_of(status: int) -> str:
         return f"signal {-status} ({signal.Signals(-status).name})"
     except ValueError:  # a real-time signal
         return f"signal {-status}"
-
-
-# -- for the children ------------------------------------------------------------------------------------
-
-
-def watch_lifeline() -> None:
-    """Ends this process when its supervisor is gone; does nothing for a process that has none.
-
-    To be called first of all: a thread waits from then on.
-    """
-    descriptor = os.environ.get(LIFELINE)
-    if descriptor is None:
-        return
-    try:
-        number = int(descriptor)
-        os.set_inheritable(number, False)
-    except (ValueError, OSError) as error:
-        raise SettingError(f"{LIFELINE}={descriptor}: set by the supervisor only: {error}") from error
-
-    def wait() -> None:
-        while os.read(number, 1):
-            pass
-        os._exit(_ORPHANED)
-
-    threading.Thread(target=wait, name="lifeline", daemon=True).start()
-
-
-def say_ready() -> None:
-    """Tells the supervisor that this process does its work; does nothing without one, or the second time."""
-    descriptor = os.environ.pop(READY, None)
-    if descriptor is None:
-        return
-    number = int(descriptor)
-    with contextlib.suppress(BrokenPipeError):  # the supervisor is gone: the lifeline sees to it
-        os.write(number, b"ready\n")
-    os.close(number)
 
 
 # -- for a container without an init ---------------------------------------------------------------------

@@ -69,7 +69,7 @@ def test_a_database_that_is_away_is_exit_code_3_and_shows_no_password(run: Run) 
         port = server.getsockname()[1]
     ended = run("vdn", "list", "--database", f"postgresql://u:hidden@127.0.0.1:{port}/d")
     assert ended.code == 3
-    assert error_of(ended).startswith("the database cannot be reached: ")
+    assert error_of(ended).startswith("the store is unavailable: the database cannot be reached: ")
     assert "hidden" not in ended.err
 
 
@@ -79,7 +79,7 @@ def test_a_database_that_is_away_is_exit_code_3_and_shows_no_password(run: Run) 
 def test_a_dsn_that_cannot_be_read_is_exit_code_2_and_shows_no_password(run: Run, dsn: str) -> None:
     ended = run("vdn", "list", "--database", dsn)
     assert ended.code == 2
-    assert error_of(ended).startswith("--database (OUTDIAL_DATABASE): cannot be read")
+    assert error_of(ended).startswith("database (--database, OUTDIAL_DATABASE): not a DSN")
     assert "hidden" not in ended.err
 
 
@@ -90,7 +90,7 @@ def test_a_wrong_password_or_database_is_exit_code_2(run: Run, database: str) ->
     for other in (urlunsplit(wrong), urlunsplit(parts._replace(path="/nowhere"))):
         ended = run("vdn", "list", "--database", other)
         assert ended.code == 2
-        assert "cannot be reached" in error_of(ended)
+        assert "the database refuses us" in error_of(ended)
 
 
 def test_an_unfit_database_is_refused_with_its_reason(run: Run, make_database: Callable[..., str]) -> None:

@@ -6,8 +6,8 @@ import asyncio
 import http.client
 import json
 import os
+import secrets
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -94,7 +94,7 @@ class Line:
         self._http.putrequest(request.method, request.target, skip_host=True, skip_accept_encoding=True)
         for name, value in request.headers:
             self._http.putheader(name, value)
-        if request.body and not any(name == "Content-Length" for name, _ in request.headers):
+        if request.body and not any(name == "Transfer-Encoding" for name, _ in request.headers):
             self._http.putheader("Content-Length", str(len(request.body)))
         self._http.endheaders(request.body or None)
 
@@ -113,7 +113,11 @@ class Sql:
 
     def __init__(self, dsn: str) -> None:
         self._loop = asyncio.new_event_loop()
-        self._conn = self.run(asyncpg.connect(dsn))
+        try:
+            self._conn = self.run(asyncpg.connect(dsn))
+        except BaseException:
+            self._loop.close()
+            raise
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         return self._loop.run_until_complete(work)
@@ -195,7 +199,7 @@ class Face:
         self.port = self.processes.port
         self.seen: Counter[str] = Counter()
         self.keys: dict[int, AccessKey] = {}
-        self._dsn = dsn
+        self.dsn = dsn
         self._master_key = load_master_key(folder / "data", {})
         self._last = datetime.min.replace(tzinfo=UTC)
         self._names = count(1)
@@ -212,7 +216,7 @@ class Face:
         return vdn_id
 
     async def _new(self, vdn: Vdn) -> AccessKey:
-        async with Store(self._dsn, self._master_key, size=1) as store:
+        async with Store(self.dsn, self._master_key, size=1) as store:
             assert await store.vdns.create(vdn)
             return await store.vdns.create_key(vdn.vdn_id)
 
@@ -221,7 +225,7 @@ class Face:
         return self.sql.run(self._key(vdn_id))
 
     async def _key(self, vdn_id: int) -> AccessKey:
-        async with Store(self._dsn, self._master_key, size=1) as store:
+        async with Store(self.dsn, self._master_key, size=1) as store:
             return await store.vdns.create_key(vdn_id)
 
     def campaign(self, vdn: int = OLD, **columns: Any) -> int:
@@ -283,9 +287,9 @@ class Face:
         at: datetime | None = None,
         key: AccessKey | None = None,
     ) -> Request:
-        """A signed request; `path` below the prefix or whole; a body of bytes goes as it is."""
+        """A signed request; `path` below the prefix, or whole; a body of bytes goes as it is."""
         raw = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
-        whole = path if path.startswith("/rest") else f"{PREFIX}/{path}"
+        whole = path if path.startswith("/") else f"{PREFIX}/{path}"
         host = f"127.0.0.1:{self.port}"
         key = key or self.keys[vdn]
         authorization = sign(
@@ -378,6 +382,23 @@ class Face:
 def hides(description: str, value: str) -> bool:
     """Whether a description repeats no more than 4 characters of a value (semantics.md §2)."""
     return not any(value[at : at + 5] in description for at in range(len(value) - 4))
+
+
+def new_campaign(**fields: Any) -> dict[str, Any]:
+    """The body of a create that is accepted: a draft from today on, open all day."""
+    now = utc_now()
+    body = {
+        "name": f"n{secrets.token_hex(6)}",
+        "strBeginTime": now.strftime("%Y-%m-%d 00:00:00"),
+        "strEndTime": (now + timedelta(days=30)).strftime("%Y-%m-%d %H:%M:%S"),
+        "deviceType": 3,
+        "callerNo": "100",
+        "maxAlertingTime": 30,
+        "scheduleParam": {"workdayBeginTime1": "00:00", "workdayEndTime1": "24:00"},
+        "ivrParam": {"deviceSign": "70941", "callCount": 10, "callInterval": 5},
+        "initStatus": 1,
+    }
+    return body | fields
 
 
 @contextmanager

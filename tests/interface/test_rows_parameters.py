@@ -351,7 +351,7 @@ def test_priority_is_judged_in_edition_2025_11(face: Face, bad: Bad) -> None:
 
 
 def test_priority_is_stored_in_edition_2025_11(face: Face) -> None:
-    """"1" to "5"; absent, null and "" are "3"."""
+    """ "1" to "5"; absent, null and "" are "3"."""
     campaign = face.campaign(NEW)
     values = ["1", "2", "3", "4", "5", None, ""]
     entries: list[Any] = [{"called": str(n), "priority": value} for n, value in enumerate(values)]

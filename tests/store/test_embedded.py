@@ -5,34 +5,42 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
 import signal
 import stat
 import subprocess
 import sys
-import tempfile
-import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 import pytest
+from toy_embedded import (
+    BORROWER,
+    HOLDER,
+    STARTER,
+    Run,
+    fetch,
+    new_folder,
+    options,
+    pgdata,
+    programs,
+    said,
+    state,
+    until,
+)
 
 from outdial.errors import SettingError
 from outdial.store.embedded import (
     AlreadyRunning,
-    EmbeddedOptions,
     EmbeddedPostgres,
-    binaries,
     borrowed,
     child,
-    remove_cluster,
     running_dsn,
     survivors,
 )
-from outdial.store.embedded.account import Account, account_for
+from outdial.store.embedded.account import account_for
 from outdial.store.embedded.layout import locate
 
 try:
@@ -42,114 +50,26 @@ except SettingError as reason:
 
 PHONE = "8613800138000"
 
-# Each takes the data folder as its argument and says one word a line when it got somewhere.
-HOLDER = """
-import sys; from pathlib import Path; from outdial.store.embedded import *
-pg_bin = Path(sys.argv[2]) if len(sys.argv) > 2 else None
-server = EmbeddedPostgres(EmbeddedOptions(Path(sys.argv[1]), pg_bin, notice=lambda line: None))
-server.start(); print(server.pid, server.dsn, flush=True); sys.stdin.read(); server.stop()
-"""
-STARTER = """
-import sys; from pathlib import Path; from outdial.store.embedded import *
-data = Path(sys.argv[1]); server = EmbeddedPostgres(EmbeddedOptions(data, notice=lambda line: None))
-try:
-    server.start(); print("won", server.dsn, flush=True)
-except AlreadyRunning:
-    print("joined", running_dsn(data, wait=10), flush=True)
-sys.stdin.read(); server.stop()
-"""
-BORROWER = """
-import sys; from pathlib import Path; from outdial.store.embedded import *
-with borrowed(EmbeddedOptions(Path(sys.argv[1]), notice=lambda line: None)) as dsn:
-    print("has", dsn, flush=True); sys.stdin.read()
-print("left", flush=True)
-"""
-
-
-def installed() -> list[Path]:
-    """One folder of each major version on this machine: 14 and 15 are made in another way than 16."""
-    found = (binaries._ask(folder, origin) for folder, origin in binaries._places(None))
-    return [*{one.major: one.bin for one in found if one and one.major >= 14}.values()]
-
 
 @pytest.fixture
 def data() -> Iterator[Path]:
-    """A data folder that is not there yet, in a place that PostgreSQL's user may pass."""
-    place = Path(tempfile.mkdtemp(prefix="outdial-"))
-    place.chmod(0o711)
-    yield place / "data"
-    remove_cluster(place / "data")
-    shutil.rmtree(place)
+    with new_folder() as folder:
+        yield folder
 
 
 @pytest.fixture(scope="module")
 def made() -> Iterator[Path]:
     """A data folder with a stopped cluster, which every test leaves so: making one takes a second."""
-    place = Path(tempfile.mkdtemp(prefix="outdial-"))
-    place.chmod(0o711)
-    with EmbeddedPostgres(options(place / "data")):
-        pass
-    yield place / "data"
-    remove_cluster(place / "data")
-    shutil.rmtree(place)
+    with new_folder() as folder:
+        with EmbeddedPostgres(options(folder)):
+            pass
+        yield folder
 
 
 @pytest.fixture
-def runs() -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Starts one of the programs above; all are ended."""
-    started: list[subprocess.Popen[str]] = []
-
-    def run(program: str, *words: object, before: tuple[str, ...] = ()) -> subprocess.Popen[str]:
-        argv = [*before, sys.executable, "-c", program, *map(str, words)]
-        process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        started.append(process)
-        return process
-
-    yield run
-    for process in started:
-        process.kill()
-        with process:
-            process.wait()
-
-
-def options(data: Path) -> EmbeddedOptions:
-    return EmbeddedOptions(data, notice=lambda line: None)
-
-
-def fetch(dsn: str, *statements: str) -> object:
-    """The value of the last statement."""
-
-    async def go() -> object:
-        connection = await asyncpg.connect(dsn, timeout=10)
-        try:
-            values = [await connection.fetchval(statement) for statement in statements]
-        finally:
-            await connection.close()
-        return values[-1]
-
-    return asyncio.run(go())
-
-
-def said(process: subprocess.Popen[str]) -> list[str]:
-    assert process.stdout
-    return process.stdout.readline().split()
-
-
-def until(true: Callable[[], bool], within: float) -> float:
-    """Waits for a fact; returns after how many seconds it held."""
-    began = time.monotonic()
-    while not true():
-        assert time.monotonic() - began < within, f"not within {within} s"
-        time.sleep(0.01)
-    return time.monotonic() - began
-
-
-def state(pid: int) -> str:
-    return survivors._name_and_state(Path(f"/proc/{pid}/stat").read_text())[1]
-
-
-def pgdata(data: Path) -> Path:
-    return locate(data).pgdata
+def runs() -> Iterator[Run]:
+    with programs() as run:
+        yield run
 
 
 @contextlib.asynccontextmanager
@@ -271,9 +191,7 @@ class TestCluster:
             assert server.dsn != first
             assert fetch(server.dsn, "SELECT i FROM lost") == 7
 
-    def test_killed_while_it_makes_the_cluster(
-        self, data: Path, runs: Callable[..., subprocess.Popen[str]]
-    ) -> None:
+    def test_killed_while_it_makes_the_cluster(self, data: Path, runs: Run) -> None:
         """kill -9 in the middle of initdb leaves no half cluster that counts as a whole one."""
         process = runs(HOLDER, data)
 
@@ -300,7 +218,7 @@ class TestCluster:
 
 
 class TestOneRunsIt:
-    def test_two_starters_at_once(self, data: Path, runs: Callable[..., subprocess.Popen[str]]) -> None:
+    def test_two_starters_at_once(self, data: Path, runs: Run) -> None:
         """Exactly one starts it, on a folder that is new to both; the other joins it."""
         pair = [runs(STARTER, data), runs(STARTER, data)]
         words = sorted(said(process) for process in pair)
@@ -327,9 +245,7 @@ class TestOneRunsIt:
         with EmbeddedPostgres(options(made)):
             pass  # the lock is free again
 
-    def test_who_started_it_waits_for_those_who_joined(
-        self, made: Path, runs: Callable[..., subprocess.Popen[str]]
-    ) -> None:
+    def test_who_started_it_waits_for_those_who_joined(self, made: Path, runs: Run) -> None:
         """An administration command that ends does not take the database from under another."""
         starter = runs(BORROWER, made)
         _, dsn = said(starter)
@@ -343,9 +259,7 @@ class TestOneRunsIt:
         assert said(starter) == ["left"]
         assert running_dsn(made, wait=0) is None
 
-    def test_start_waits_for_a_command_when_told(
-        self, made: Path, runs: Callable[..., subprocess.Popen[str]]
-    ) -> None:
+    def test_start_waits_for_a_command_when_told(self, made: Path, runs: Run) -> None:
         command = runs(BORROWER, made)
         said(command)
         assert command.stdin
@@ -360,9 +274,7 @@ class TestOneRunsIt:
 
 
 class TestKilled:
-    async def test_with_us_it_is_gone_within_a_second(
-        self, made: Path, runs: Callable[..., subprocess.Popen[str]]
-    ) -> None:
+    async def test_with_us_it_is_gone_within_a_second(self, made: Path, runs: Run) -> None:
         """kill -9 of the process that runs it, in the middle of work: all gone, the committed row kept."""
         holder = runs(HOLDER, made)
         postmaster, dsn = said(holder)
@@ -438,7 +350,7 @@ class TestKilled:
             stranger.wait()
 
     @pytest.mark.skipif(sys.platform != "linux", reason="needs a subreaper")
-    def test_a_zombie_postmaster(self, made: Path, runs: Callable[..., subprocess.Popen[str]]) -> None:
+    def test_a_zombie_postmaster(self, made: Path, runs: Run) -> None:
         """A container whose process 1 does not reap: the dead postmaster stays in the process list."""
         reaper = """
 import ctypes, os, subprocess, sys, time; from pathlib import Path; from outdial.store.embedded import *
@@ -475,80 +387,3 @@ server.start(); print(pid, server.dsn, flush=True); sys.stdin.read(); server.sto
         finally:
             by_hand.send_signal(signal.SIGINT)
             by_hand.wait(10)
-
-
-class TestChild:
-    def test_only_the_main_thread_starts_one(self) -> None:
-        """The kernel ends it with the thread that made it, so another thread may not."""
-        caught: list[BaseException] = []
-        me = Account("me", os.geteuid(), os.getegid(), other=False)
-
-        def start() -> None:
-            try:
-                child.spawn(["/bin/true"], me)
-            except RuntimeError as error:
-                caught.append(error)
-
-        thread = threading.Thread(target=start)
-        thread.start()
-        thread.join()
-        assert "main thread" in str(caught[0])
-
-    def test_no_secret_of_ours_in_its_environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("OUTDIAL_MASTER_KEY", "secret")
-        monkeypatch.setenv("PGDATA", "/nowhere")
-        me = Account("me", os.geteuid(), os.getegid(), other=False)
-        process = child.spawn(["/usr/bin/env"], me, stdout=subprocess.PIPE)
-        seen = process.communicate()[0].decode()
-        assert "LC_ALL=C" in seen
-        assert "secret" not in seen
-        assert "PGDATA" not in seen
-
-    def test_the_guard_where_the_kernel_does_not_help(
-        self, runs: Callable[..., subprocess.Popen[str]]
-    ) -> None:
-        """The portable way, as on macOS: a process that reads our pipe ends the child when we are gone."""
-        program = """
-import signal, subprocess, sys; from outdial.store.embedded.child import Guard
-child = subprocess.Popen(["sleep", "60"], start_new_session=True)
-print(child.pid, Guard(child.pid, signal.SIGQUIT).pid, flush=True); sys.stdin.read()
-"""
-        holder = runs(program)
-        pids = [int(word) for word in said(holder)]
-
-        def gone() -> bool:
-            return not any(Path(f"/proc/{pid}").exists() and state(pid) != "Z" for pid in pids)
-
-        assert not gone()
-        holder.kill()
-        assert until(gone, 5) < 1.0
-
-    @pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="only root mounts a /dev/shm")
-    @pytest.mark.parametrize("pg_bin", installed(), ids=str)
-    def test_a_small_dev_shm(
-        self, data: Path, pg_bin: Path, runs: Callable[..., subprocess.Popen[str]]
-    ) -> None:
-        """64 kB of /dev/shm, from initdb to a parallel query (containers have 64 MB, some none)."""
-        small = ("unshare", "-m", "sh", "-c", 'mount -t tmpfs -o size=64k tmpfs /dev/shm && exec "$@"', "sh")
-        if subprocess.run([*small, "true"], capture_output=True).returncode:
-            pytest.skip("this root may not unshare or mount")
-        words = said(runs(HOLDER, data, pg_bin, before=small))
-        assert words, "it did not start"
-        plan = (
-            "SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0;"
-            " CREATE TABLE t AS SELECT i, md5(i::text) AS s FROM generate_series(1, 100000) AS i; ANALYZE t"
-        )
-        join = "SELECT count(*) FROM t AS a JOIN t AS b ON a.s = b.s"
-
-        async def go() -> tuple[str, int]:
-            connection = await asyncpg.connect(words[1])
-            await connection.execute(plan)
-            explained = "\n".join(row[0] for row in await connection.fetch(f"EXPLAIN ANALYZE {join}"))
-            count = await connection.fetchval(join)
-            await connection.close()
-            return explained, count
-
-        explained, count = asyncio.run(go())
-        assert "Workers Launched: " in explained
-        assert "Workers Launched: 0" not in explained
-        assert count == 100000

@@ -54,7 +54,12 @@ def test_schema_and_migrations_lead_to_the_same_database(make_database: Callable
     asyncio.run(migrate.prepare(old, from_schema=False))
     found = asyncio.run(shape(new))
     assert asyncio.run(shape(old)) == found
-    assert {name for kind, name, _ in found if kind == "relation"} >= {"campaign", "contact", "attempt", "outbox"}
+    assert {name for kind, name, _ in found if kind == "relation"} >= {
+        "campaign",
+        "contact",
+        "attempt",
+        "outbox",
+    }
 
 
 def test_preparing_twice_and_at_once_changes_nothing(make_database: Callable[..., str]) -> None:

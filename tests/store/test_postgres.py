@@ -121,9 +121,16 @@ def test_a_session_pooler_passes(pooler: Callable[[str], str]) -> None:
 
 
 def test_a_server_that_is_not_there_is_a_clear_refusal() -> None:
-    """At start it is a setting's fault; later it is StoreUnavailable."""
-    with pytest.raises(SettingError, match="cannot be reached"):
+    """A server that is away is no wrong setting."""
+    with pytest.raises(StoreUnavailable, match="cannot be reached"):
         asyncio.run(check_server("postgresql://nobody@127.0.0.1:1/none"))
+
+
+def test_a_dsn_that_cannot_be_read_is_refused_without_its_password() -> None:
+    """Secrets stay out of messages and logs."""
+    with pytest.raises(SettingError, match="not a DSN") as refused:
+        asyncio.run(check_server("postgresql://user:s3cret/x@host:port/name"))
+    assert "s3cret" not in str(refused.value)
 
 
 async def test_a_lost_connection_before_commit_is_certain(database: str) -> None:

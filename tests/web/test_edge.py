@@ -313,9 +313,9 @@ def test_a_lenient_server_fails_every_probe(tmp_path: Path) -> None:
     """The table can fail: a server that believes everything passes no row."""
     with toy(tmp_path, kind="lenient") as lenient:
         quick = [name for name, (_, data) in REFUSED.items() if data.startswith((b"POST", b"GET", b"TRACE"))][
-            ::4
+            ::6
         ]
-        assert len(quick) > 15
+        assert len(quick) > 10
         assert [name for name in quick if fails_to_refuse(lenient, name) == ""] == []
 
 

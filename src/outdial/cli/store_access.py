@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from outdial.cli.failures import EXIT_UNAVAILABLE, Failure, WrongUsage
+from outdial.cli.failures import WrongUsage
 from outdial.cli.targets import HIGHEST_VDN
-from outdial.errors import SettingError
 
 if TYPE_CHECKING:
     from outdial.store.sealing import MasterKey
@@ -68,10 +67,6 @@ OfVdn = Annotated[
 NO_STORE = "--data DIR (OUTDIAL_DATA) or --database DSN (OUTDIAL_DATABASE): one of them is needed"
 
 # Not asyncpg's own words: they may quote a part of the password.
-UNREADABLE = (
-    "--database (OUTDIAL_DATABASE): cannot be read as postgresql://USER:PASSWORD@HOST:PORT/NAME;"
-    " percent-encode what is not a letter or a digit, and look at the parameters"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +113,15 @@ def administer(
 async def opened_store(options: StoreOptions, *, makes_secrets: bool = False) -> AsyncIterator[Store]:
     """The checked store in its present schema. `makes_secrets`: with a master key, made when missing.
 
-    Raises `SettingError`, `Failure`, `StoreUnavailable`.
+    Raises `SettingError`, `StoreUnavailable`.
     """
+    from outdial.store import migrate
+    from outdial.store.postgres import check_server
     from outdial.store.store import Store
 
     with _database(options) as dsn:
-        await _prepare(dsn)
+        await check_server(dsn)
+        await migrate.prepare(dsn)
         key = await _master_key(options, dsn, makes_secrets)
         async with Store(dsn, key, size=2, name="outdial administration") as store:
             yield store
@@ -139,30 +137,6 @@ def _database(options: StoreOptions) -> Iterator[str]:
     assert options.data is not None
     with borrowed(EmbeddedOptions(options.data, options.pg_bin, options.pg_user)) as dsn:
         yield dsn
-
-
-async def _prepare(dsn: str) -> None:
-    import asyncpg
-
-    from outdial.store import migrate
-    from outdial.store.postgres import LOST, check_server
-
-    try:
-        await check_server(dsn)
-        await migrate.prepare(dsn)
-    except SettingError as error:
-        cause = error.__cause__
-        if isinstance(cause, ValueError):
-            raise WrongUsage(UNREADABLE) from error
-        if isinstance(cause, LOST):  # a server that is away is no wrong setting
-            raise Failure(str(error), EXIT_UNAVAILABLE) from error
-        raise
-    except ValueError as error:
-        raise WrongUsage(UNREADABLE) from error
-    except LOST as error:
-        raise Failure(f"the database was lost: {error}", EXIT_UNAVAILABLE) from error
-    except asyncpg.PostgresError as error:
-        raise SettingError(f"the database's schema cannot be brought to the present: {error}") from error
 
 
 async def _master_key(options: StoreOptions, dsn: str, makes_secrets: bool) -> MasterKey | None:

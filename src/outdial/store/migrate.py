@@ -8,7 +8,8 @@ from typing import Any
 
 import asyncpg
 
-from outdial.errors import SettingError
+from outdial.errors import SettingError, StoreUnavailable
+from outdial.store.postgres import LOST
 
 _LOCK = 0x6F757464  # "outd": one preparer at a time
 
@@ -37,17 +38,22 @@ def schema() -> str:
 async def prepare(dsn: str, *, from_schema: bool = True) -> None:
     """Make the database's schema the present one, in one transaction.
 
-    Two that prepare at once follow each other. Raises `SettingError` for a database of a newer outdial or
-    one whose applied migrations differ from ours.
+    Two that prepare at once follow each other. Raises `SettingError` for a database of a newer outdial, one
+    whose applied migrations differ from ours, or one that refuses them; `StoreUnavailable` when it is lost.
     """
-    conn = await asyncpg.connect(dsn, timeout=10)
     try:
-        async with conn.transaction():
-            await conn.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
-            await conn.execute(_VERSIONS)
-            await _apply(conn, from_schema)
-    finally:
-        await conn.close(timeout=2)
+        conn = await asyncpg.connect(dsn, timeout=10)
+        try:
+            async with conn.transaction():
+                await conn.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
+                await conn.execute(_VERSIONS)
+                await _apply(conn, from_schema)
+        finally:
+            await conn.close(timeout=2)
+    except LOST as error:
+        raise StoreUnavailable(f"the database was lost: {type(error).__name__}") from error
+    except asyncpg.PostgresError as error:
+        raise SettingError(f"the database's schema cannot be brought to the present: {error}") from error
 
 
 async def _apply(conn: Any, from_schema: bool) -> None:

@@ -210,14 +210,25 @@ class Numbers:
                 "still_incomplete", add.vdn_id, add.campaign_id, [entry.called for entry in add.entries]
             )
             present = {row["called"] for row in found}
-            repeated = next((i for i, entry in enumerate(add.entries) if entry.called in present), None)
             if duplicates == Duplicates.SKIP:
-                add = replace(add, entries=[entry for entry in add.entries if entry.called not in present])
-                repeated = None
+                return await self._judge_rest(tx, add, present)
+            repeated = next((i for i, entry in enumerate(add.entries) if entry.called in present), None)
             outcome = await self._judge_alone(tx, add, keep=repeated is None)
-        if repeated is not None:
-            outcome = replace(outcome, facts=replace(outcome.facts, repeated=repeated))
-        return outcome, add
+        return replace(outcome, facts=replace(outcome.facts, repeated=repeated)), add
+
+    async def _judge_rest(self, tx: Transaction, add: Add, present: set[str]) -> tuple[Outcome, Add]:
+        """The add without the entries that are present; places stay those of the request."""
+        places = [place for place, entry in enumerate(add.entries) if entry.called not in present]
+        rest = replace(add, entries=[add.entries[place] for place in places])
+        outcome = await self._judge_alone(tx, rest, keep=True)
+        if outcome.facts.blacklisted is not None:
+            facts = replace(outcome.facts, blacklisted=places[outcome.facts.blacklisted])
+            return replace(outcome, facts=facts), rest
+        if outcome.contact_ids is not None and len(places) < len(add.entries):
+            ids = dict(zip(places, outcome.contact_ids, strict=True))
+            padded = [ids.get(place) for place in range(len(add.entries))]
+            await tx.execute("pad_answer", add.vdn_id, add.request_key, padded)
+        return outcome, rest
 
     async def _judge_alone(self, tx: Transaction, add: Add, *, keep: bool) -> Outcome:
         rows = await tx.fetch("admit", *_arguments([add], self._now(), looked=keep))

@@ -225,12 +225,15 @@ class Postgres:
 
     async def listen(self, channel: str, heard: Callable[[], None]) -> Connection:
         """A connection of its own that calls `heard` at every notification, and once when it is lost."""
+        conn: Connection = None
         try:
             conn = await asyncpg.connect(self.dsn, **self._options())
+            conn.add_termination_listener(lambda _: heard())
+            await conn.add_listener(channel, lambda *_: heard())
         except (*LOST, *REFUSED, asyncpg.PostgresError) as error:
+            if conn is not None:
+                drop(conn)
             raise StoreUnavailable(_reason(error)) from error
-        conn.add_termination_listener(lambda _: heard())
-        await conn.add_listener(channel, lambda *_: heard())
         return conn
 
 
@@ -280,15 +283,22 @@ async def _roll_back(conn: Connection) -> None:
 
 
 async def check_server(dsn: str) -> None:
-    """Refuse a database that cannot keep the promises. Raises `SettingError` with the reason.
+    """Refuse a database that cannot keep the promises.
 
+    Raises `SettingError` with the reason, `StoreUnavailable` for a database that is away.
     Not UTF8: names would not come back as they were. `fsync` or `synchronous_commit` off: an answered add
     could be lost (G1). A transaction pooler: prepared statements, LISTEN and session locks break.
     """
     try:
         first = await asyncpg.connect(dsn, timeout=5, command_timeout=5, statement_cache_size=0)
-    except (*LOST, asyncpg.PostgresError) as error:
-        raise SettingError(f"the database cannot be reached: {_reason(error)}") from error
+    except ValueError as error:  # its own words may quote the password
+        raise SettingError(
+            "database (--database, OUTDIAL_DATABASE): not a DSN like postgresql://USER:PASSWORD@HOST:5432/NAME"
+        ) from error
+    except LOST as error:
+        raise StoreUnavailable(f"the database cannot be reached: {_reason(error)}") from error
+    except asyncpg.PostgresError as error:
+        raise SettingError(f"the database refuses us: {_reason(error)}") from error
     try:
         await _check_settings(first)
         await _check_pooler(dsn, first)

@@ -79,11 +79,6 @@ class Results:
         """Give leased deliveries back, untried."""
         await self._db.fetch("release_deliveries", *_keys(results))
 
-    async def next_due(self) -> datetime | None:
-        """When the outbox has work again; None when it holds nothing that is due by itself."""
-        due: datetime | None = await self._db.fetchval("next_delivery")
-        return due
-
     async def undelivered(self, vdn_id: int, *, limit: int = 100) -> list[Undelivered]:
         """Results of the VDN whose push has failed at least once, oldest first."""
         return [

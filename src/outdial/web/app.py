@@ -263,7 +263,7 @@ async def _body(receive: Receive, headers: list[tuple[bytes, bytes]]) -> bytes:
         body = await read_body(receive, MAX_BODY, headers)
     except BodyTooLarge:
         raise HttpRefusal(413, _TOO_LARGE, ((b"connection", b"close"),)) from None
-    if body and not _is_json(_one_header(headers, b"content-type")):
+    if body and not _is_json([value for name, value in headers if name == b"content-type"]):
         raise HttpRefusal(415, _CONTENT_TYPE)
     return body
 
@@ -276,10 +276,10 @@ def _one_header(headers: list[tuple[bytes, bytes]], name: bytes) -> str | None:
     return found[0].decode("latin-1") if found else None
 
 
-def _is_json(content_type: str | None) -> bool:
-    if content_type is None:
+def _is_json(content_types: list[bytes]) -> bool:
+    if len(content_types) != 1:
         return False
-    media, *parameters = (part.strip().lower() for part in content_type.split(";"))
+    media, *parameters = (part.strip().lower() for part in content_types[0].decode("latin-1").split(";"))
     return media == "application/json" and parameters in ([], ["charset=utf-8"], ['charset="utf-8"'])
 
 

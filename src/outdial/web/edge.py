@@ -193,10 +193,7 @@ class EdgeProtocol(HttpToolsProtocol):
     # -- the parser's callbacks --------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
-        """A first byte. What comes after a request that ends the connection is no request."""
-        if self.cycle is not None and not self.cycle.keep_alive:
-            self._phase = _DEAF
-            raise _Refused
+        """A first byte."""
         if len(self.pipeline) >= self._limits.pipelined:
             self._phase = _HEAD
             self._refuse_in_parser(400, "too many requests sent ahead of their answers")
@@ -284,8 +281,7 @@ class EdgeProtocol(HttpToolsProtocol):
         except httptools.HttpParserUpgrade as upgrade:
             self._go_on_without_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError as error:
-            if self._phase != _DEAF:
-                self._refuse(self._fault or Fault(400, f"not a request of HTTP/1.1: {error}"))
+            self._refuse(self._fault or Fault(400, f"not a request of HTTP/1.1: {error}"))
 
     def _go_on_without_upgrade(self, rest: bytes) -> None:
         """Reads the request again without the offer to change the protocol, which we may ignore.

@@ -62,7 +62,7 @@ FROM contact WHERE vdn_id = $1 AND campaign_id = $2
 -- name: overdue_campaigns
 -- Across VDNs: campaigns whose end time has passed, or that ended with contacts left.
 SELECT vdn_id, campaign_id, state FROM campaign
-WHERE end_at <= $1 AND state <> 'ended' LIMIT 100
+WHERE end_at <= $1 AND state <> 'ended' AND deleted_at IS NULL LIMIT 100
 
 -- name: ended_with_ready
 -- Across VDNs: ended campaigns that still have ready contacts.
@@ -96,7 +96,9 @@ WHERE vdn_id = $1 AND campaign_id = $2 RETURNING (SELECT count(*) FROM ended)
 -- Across VDNs: ready contacts whose recycle time has passed, where the VDN retires them.
 SELECT c.vdn_id, c.campaign_id, array_agg(c.contact_id) AS contact_ids
 FROM (SELECT r.vdn_id, r.campaign_id, r.contact_id FROM contact r JOIN vdn USING (vdn_id)
-      WHERE vdn.recycle = 'retire' AND r.state = 'ready' AND r.recycle_at <= $1 LIMIT 2000) c
+      JOIN campaign USING (vdn_id, campaign_id)
+      WHERE vdn.recycle = 'retire' AND r.state = 'ready' AND r.recycle_at <= $1 AND deleted_at IS NULL
+      LIMIT 2000) c
 GROUP BY c.vdn_id, c.campaign_id
 
 -- name: deleted_campaigns

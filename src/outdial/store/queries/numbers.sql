@@ -76,12 +76,20 @@ FROM request r LEFT JOIN blacklisted b USING (req) LEFT JOIN kept k USING (req)
 ORDER BY r.req
 
 -- name: stored_answer
--- The answer of an accepted add, by its signature or its Idempotency-Key.
+-- The answer of an accepted add, by its signature or its Idempotency-Key. A key whose time is over is
+-- forgotten here, so that it does not stand in the way of its next use.
+WITH gone AS (
+    DELETE FROM stored_answer WHERE vdn_id = $1 AND idempotency_key = $3 AND expires_at <= $4
+)
 SELECT total_size, contact_ids, body_key, idempotency_key IS NOT DISTINCT FROM $3 AS same_idempotency_key
 FROM stored_answer
 WHERE vdn_id = $1 AND (request_key = $2 OR idempotency_key = $3) AND expires_at > $4
 ORDER BY (request_key = $2) DESC
 LIMIT 1
+
+-- name: pad_answer
+-- The contact ids by the places of the entries; NULL: skipped as a duplicate.
+UPDATE stored_answer SET contact_ids = $3 WHERE vdn_id = $1 AND request_key = $2
 
 -- name: forget_answers
 DELETE FROM stored_answer

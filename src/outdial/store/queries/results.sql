@@ -45,11 +45,6 @@ WHERE o.vdn_id = f.vdn_id AND o.result_id = f.result_id AND o.pushes = f.pushes
 UPDATE outbox o SET leased_until = NULL FROM unnest($1::int[], $2::uuid[]) f(vdn_id, result_id)
 WHERE o.vdn_id = f.vdn_id AND o.result_id = f.result_id
 
--- name: next_delivery
--- Across VDNs: when the outbox has work again.
-SELECT min(greatest(due_at, coalesce(leased_until, due_at))) FROM
-    (SELECT due_at, leased_until FROM outbox WHERE due_at IS NOT NULL ORDER BY due_at LIMIT 1000) o
-
 -- name: undelivered
 SELECT o.result_id, o.campaign_id, o.url, o.pushes, o.due_at, o.last_error, o.created_at, r.disposition
 FROM outbox o JOIN call_result r USING (vdn_id, result_id)

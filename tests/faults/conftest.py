@@ -1,0 +1,33 @@
+"""Fixtures of the crash proofs."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from serving import Server, serving
+
+from outdial.store.embedded import remove_cluster
+
+Serve = Callable[..., Server]
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A folder with a short path that any user may enter (PostgreSQL's, when we are root)."""
+    folder = Path(tempfile.mkdtemp(prefix="outdial-fault-"))
+    folder.chmod(0o711)
+    yield folder
+    remove_cluster(folder / "data")
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def serve(place: Path) -> Iterator[Serve]:
+    """Starts a server on a new data folder: `serve(api_processes=3)`; nothing of it survives the test."""
+    with ExitStack() as stack:
+        yield lambda **settings: stack.enter_context(serving(place, **settings))

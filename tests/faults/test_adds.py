@@ -1,0 +1,181 @@
+"""What was acknowledged is kept, what was not is whole or absent (G1, G2): `kill -9` at any moment.
+
+The witnesses are the journal of the clients, synced before a request is sent, and the rows of the database.
+"""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+
+import pytest
+from adding import ANSWER_WITHIN, CUT, NO_STORE, NOT_SENT, OK, TOO_SOON, Adders, Verdict, adders, totals_grow, verdict
+from conftest import Serve
+from serving import Server, wait_for
+
+SEED = 20260301
+MEASURED = 0.4
+"""Seconds that a busy client may add to what it measures."""
+
+
+def kill_while_adding(
+    server: Server, clients: Adders, kills: int, *roles: str, acknowledged: int = 20
+) -> list[int]:
+    """Kill everything, or the processes of these roles, again and again while the clients add.
+
+    Each life accepts at least so many requests, and ends up to 300 ms later, with a request under way if
+    that lasts 5 ms more. Returns how many were under way at each kill.
+    """
+    chance = random.Random(SEED + kills)
+    under_way = []
+    with clients.adding():
+        for _ in range(kills):
+            before = clients.acknowledged()
+            wait_for(lambda: clients.acknowledged() >= before + acknowledged, 60, "nothing is accepted")
+            time.sleep(chance.uniform(0, 0.3))
+            wait_for(lambda: clients.open, 60, "no request is under way", every=0.001)
+            time.sleep(chance.uniform(0, 0.005))
+            under_way.append(len(clients.open))
+            if roles:
+                for process in server.of(*roles):
+                    process.signal(signal.SIGKILL)
+            else:
+                server.kill(chance)
+                server.start(wait=False)
+        server.wait_ready()
+        before = clients.acknowledged()
+        wait_for(lambda: clients.acknowledged() > before, 60, "nothing is accepted after the last kill")
+    return under_way
+
+
+def judged(server: Server, clients: Adders) -> Verdict:
+    """The verdict twice: as the crashes left it, and after all that got no answer has been sent again."""
+    journal = server.data.with_name("journal.jsonl")
+    first = verdict(journal, server)
+    print(f"after the faults: {first}")
+    assert first.sound, first
+    again = clients.send_again()
+    found = verdict(journal, server)
+    print(f"after {len(again)} were sent again: {found}")
+    assert found.sound, found
+    assert found.accepted == len(clients.sent), "sent again, and still not accepted"
+    assert totals_grow(journal)
+    assert set(found.outcomes) <= {OK, NO_STORE, TOO_SOON, CUT, NOT_SENT}, found.outcomes
+    return found
+
+
+def survives_kills(serve: Serve, kills: int, acknowledged: int) -> Verdict:
+    server = serve()
+    with adders(server) as clients:
+        under_way = kill_while_adding(server, clients, kills, acknowledged=acknowledged)
+        found = judged(server, clients)
+    hits = sum(n > 0 for n in under_way)
+    print(f"seed {SEED}: {kills} kills, under way at each {under_way}")
+    assert hits >= 0.8 * kills, "too few kills hit an open request: nothing is proved"
+    assert server.lives == kills + 1
+    assert found.accepted >= kills * acknowledged
+    return found
+
+
+def test_kill_of_everything_loses_and_repeats_nothing(serve: Serve) -> None:
+    found = survives_kills(serve, kills=5, acknowledged=20)
+    assert found.kept + found.absent >= 1, "no request was left without an answer: nothing is proved"
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_thirty_kills_of_everything(serve: Serve) -> None:
+    found = survives_kills(serve, kills=30, acknowledged=50)
+    assert found.numbers >= 20_000
+    assert found.kept >= 1, "no request was kept without an answer"
+    assert found.absent >= 1, "no request was cut off before it was kept"
+
+
+def test_kill_of_the_api_alone_repeats_nothing(serve: Serve) -> None:
+    """What its statement had stored stays; the same bytes again give the stored answer."""
+    server = serve(api_processes=2)
+    with adders(server) as clients:
+        under_way = kill_while_adding(server, clients, 4, "api")
+        found = judged(server, clients)
+    print(f"under way at each kill: {under_way}")
+    assert sum(n > 0 for n in under_way) >= 3
+    assert found.kept >= 1, "no request was kept without an answer: nothing is proved"
+
+
+def test_all_end_within_a_second_of_the_supervisors_kill(serve: Serve) -> None:
+    server = serve(api_processes=2)
+    tree = server.tree()
+    roles = {process.role for process in tree}
+    assert {"supervisor", "carrier", "engine", "push", "api", "postmaster", "backend"} <= roles
+    tree[0].signal(signal.SIGKILL)
+    took = wait_for(lambda: not any(process.alive() for process in tree), 10, "they live on")
+    print(f"{len(tree)} processes ended {took:.2f} s after their supervisor")
+    assert took <= 1.0
+    server.bury(tree)
+    server.start()
+
+
+# -- PostgreSQL alone --------------------------------------------------------------------------------------
+
+
+def through_an_outage(server: Server, *roles: str, frozen: float = 0.0) -> Verdict:
+    """Kill (or freeze for so many seconds) the processes of these roles under load, and see it come back.
+
+    The server itself is not touched: it works again by itself.
+    """
+    survivors = server.of("supervisor", "api")
+    with adders(server) as clients:
+        with clients.adding():
+            wait_for(lambda: clients.acknowledged() >= 20, 60, "nothing is accepted")
+            victims = server.of(*roles)
+            stop = signal.SIGSTOP if frozen else signal.SIGKILL
+            for victim in victims:
+                victim.signal(stop)
+            if frozen:
+                time.sleep(frozen)
+                for victim in victims:
+                    victim.signal(signal.SIGCONT)
+            else:
+                time.sleep(0.5)
+            before = clients.acknowledged()
+            back = wait_for(lambda: clients.acknowledged() >= before + 20, 60, "it does not work again")
+        found = judged(server, clients)
+    print(f"{len(victims)} processes hit; {back:.1f} s to 20 more accepted")
+    assert all(process.alive() for process in survivors)
+    assert found.slowest <= ANSWER_WITHIN + MEASURED
+    assert found.outcomes[NO_STORE] + found.outcomes[CUT] >= 1, "nobody noticed: nothing is proved"
+    assert found.outcomes[NOT_SENT] == 0
+    return found
+
+
+def test_kill_of_the_postmaster(serve: Serve) -> None:
+    through_an_outage(serve(), "postmaster")
+
+
+def test_kill_of_every_backend(serve: Serve) -> None:
+    through_an_outage(serve(), "backend")
+
+
+def test_a_frozen_postgres(serve: Serve) -> None:
+    found = through_an_outage(serve(), "postmaster", "backend", frozen=8.0)
+    assert found.outcomes[NO_STORE] >= 1
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_one_backend_after_another(serve: Serve) -> None:
+    """Every kill of a backend sends PostgreSQL into its recovery."""
+    server = serve()
+    chance = random.Random(SEED)
+    with adders(server) as clients:
+        with clients.adding():
+            for _ in range(20):
+                before = clients.acknowledged()
+                wait_for(lambda: clients.acknowledged() > before + 5, 60, "it does not work again")  # noqa: B023
+                time.sleep(chance.uniform(0, 0.3))
+                chance.choice(server.of("backend")).signal(signal.SIGKILL)
+        found = judged(server, clients)
+    assert found.slowest <= ANSWER_WITHIN + MEASURED
+    assert found.kept >= 1
+    assert found.absent + found.outcomes[NO_STORE] >= 1
