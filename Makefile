@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest -n 2
 
-.PHONY: setup user demo run test test-long check lock bench bench-long clean
+.PHONY: setup user programs demo run test test-long check lock bench bench-long clean
 
 ## setup       make .venv with the packages of requirements.lock and the command .venv/bin/outdial
 setup: .venv/ready ; @:
@@ -16,6 +16,10 @@ setup: .venv/ready ; @:
 user:
 	@tools/pg_user.sh
 
+# What some tests talk to, as far as it can be had.
+programs:
+	@tools/test_programs.sh
+
 ## demo        start a server, add numbers, call them, print the results, stop
 demo: setup user
 	@$(BIN)/python examples/demo.py
@@ -25,11 +29,11 @@ run: setup user
 	@$(BIN)/outdial dev --data data
 
 ## test        all tests but the long counts
-test: setup user
+test: setup user programs
 	$(PYTEST) -m "not long"
 
 ## test-long   all tests, with the full counts
-test-long: setup user
+test-long: setup user programs
 	$(PYTEST) -m "long or not long"
 
 ## check       lint, format, types, import contracts, lock

@@ -87,7 +87,7 @@ def supervised(
         finally:
             process.kill()
             if not before:
-                eventually(lambda: all(map(gone, found.everyone())))
+                end_leftovers(found.everyone())
 
 
 def gone(pid: int) -> bool:
@@ -99,6 +99,16 @@ def gone(pid: int) -> bool:
     except ProcessLookupError:
         return True
     return False
+
+
+def end_leftovers(pids: set[int]) -> None:
+    """Nothing may outlive its supervisor; what does is ended here, and the test fails."""
+    try:
+        eventually(lambda: all(map(gone, pids)), within=3)
+    finally:
+        for pid in pids:
+            if not gone(pid):
+                os.kill(pid, signal.SIGKILL)
 
 
 def eventually(true: Callable[[], bool], within: float = WITHIN) -> float:

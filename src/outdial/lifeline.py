@@ -5,6 +5,7 @@ The supervisor holds the only write end of a pipe; its end, by whatever death, i
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 
@@ -36,5 +37,7 @@ def say_ready() -> None:
     number = os.environ.pop(READY_FD, None)
     if number is None:
         return
-    with os.fdopen(int(number), "wb") as pipe:
-        pipe.write(b"ready\n")
+    fd = int(number)
+    with contextlib.suppress(BrokenPipeError):  # the supervisor is gone: the lifeline sees to it
+        os.write(fd, b"ready\n")
+    os.close(fd)

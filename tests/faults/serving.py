@@ -191,15 +191,7 @@ class Server:
 
     def make_vdn(self, *, secret: str | None = None) -> AccessKey:
         """The VDN of the proofs with an access key; `secret`: of its pushes."""
-
-        async def work() -> AccessKey:
-            async with Store(self.dsn, load_master_key(self.data, {}), size=1) as store:
-                assert await store.vdns.create(Vdn(VDN, max_active=1000))
-                if secret is not None:
-                    await store.vdns.set_webhook_secret(VDN, secret)
-                return await store.vdns.create_key(VDN)
-
-        return asyncio.run(work())
+        return make_vdn(self.dsn, self.data, secret)
 
     def ask(self, work: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
         """Do something over a fresh connection to the database."""
@@ -221,6 +213,19 @@ def ask(dsn: str, work: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
             await conn.close()
 
     return asyncio.run(connected())
+
+
+def make_vdn(dsn: str, data: Path, secret: str | None = None) -> AccessKey:
+    """The VDN of the proofs with an access key, sealed with the folder's key; `secret`: of its pushes."""
+
+    async def work() -> AccessKey:
+        async with Store(dsn, load_master_key(data, {}), size=1) as store:
+            assert await store.vdns.create(Vdn(VDN, max_active=1000))
+            if secret is not None:
+                await store.vdns.set_webhook_secret(VDN, secret)
+            return await store.vdns.create_key(VDN)
+
+    return asyncio.run(work())
 
 
 @contextmanager

@@ -24,7 +24,10 @@ from calling import (
     verdict,
 )
 from conftest import Serve
-from serving import Server, wait_for
+from engines import Engines, Run, engines
+from serving import Server, make_vdn, wait_for
+
+from outdial.store.sealing import create_master_key
 
 SEED = 20260302
 SETTINGS = {"push_allow": "127.0.0.0/8", "carrier_ring": 0.3, "carrier_talk": 1.5}
@@ -38,11 +41,11 @@ def launched(log: CarrierLog, within: float = 60) -> None:
     wait_for(lambda: log.look().placed > before, within, "nothing is called", every=0.001)
 
 
-def all_ended(server: Server, log: CarrierLog, receiver: Receiver, within: float = 120) -> Verdict:
+def all_ended(dsn: str, log: CarrierLog, receiver: Receiver, within: float = 120) -> Verdict:
     """Wait until every number has ended and every result is delivered; the verdict."""
-    wait_for(lambda: not incomplete(server.dsn), within, "numbers do not end", every=0.1)
-    wait_for(lambda: not outbox(server.dsn), within, "results are not delivered", every=0.1)
-    found = verdict(server.dsn, log, receiver)
+    wait_for(lambda: not incomplete(dsn), within, "numbers do not end", every=0.1)
+    wait_for(lambda: not outbox(dsn), within, "results are not delivered", every=0.1)
+    found = verdict(dsn, log, receiver)
     print(found)
     assert found.sound, {name: some[:5] for name, some in found.faults.items() if some}
     return found
@@ -71,29 +74,37 @@ def kill_while_calling(server: Server, log: CarrierLog, kills: int, *roles: str)
     return under_way
 
 
-def survives_kills(serve: Serve, kills: int, numbers: int, *roles: str, per_second: int = 60) -> None:
-    """Kills, then the verdict; UNKNOWN at most as many as were under way."""
+def leases_run_out(server: Server) -> None:
+    """The minute for which a killed pusher holds its deliveries is over."""
+    server.rows("UPDATE outbox SET leased_until = now()")
+
+
+def survives_kills(serve: Serve, kills: int, numbers: int, *roles: str, wait_for_leases: bool = True) -> str:
+    """Kills, then the verdict; UNKNOWN at most as many as were under way. Returns what the server said."""
     server = serve(**SETTINGS)
     server.make_vdn(secret=SECRET)
     log = CarrierLog(server.carrier_log)
     with receiving(server.data.parent) as receiver:
-        start_campaign(server.dsn, numbers, receiver.url, per_second=per_second)
+        start_campaign(server.dsn, numbers, receiver.url, per_second=60)
         under_way = kill_while_calling(server, log, kills, *roles)
         if not roles:
             server.wait_ready()
-        found = all_ended(server, log, receiver)
+        if not wait_for_leases:
+            leases_run_out(server)
+        found = all_ended(server.dsn, log, receiver)
     assert found.numbers == numbers
     assert found.unknown <= sum(under_way)
+    return server.errors.read_text(encoding="utf-8")
 
 
 def test_kill_of_the_engine(serve: Serve) -> None:
-    survives_kills(serve, 5, 500, "engine")
+    assert "attempts adopted" in survives_kills(serve, 5, 500, "engine")
 
 
 @pytest.mark.long
 @pytest.mark.timeout(900)
 def test_twenty_kills_of_the_engine(serve: Serve) -> None:
-    survives_kills(serve, 20, 3000, "engine")
+    assert "attempts adopted" in survives_kills(serve, 20, 3000, "engine")
 
 
 def test_kill_of_the_carrier(serve: Serve) -> None:
@@ -102,4 +113,119 @@ def test_kill_of_the_carrier(serve: Serve) -> None:
 
 
 def test_kill_of_everything_while_it_calls(serve: Serve) -> None:
-    survives_kills(serve, 2, 300)
+    survives_kills(serve, 2, 300, wait_for_leases=False)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_many_kills_of_everything_while_it_calls(serve: Serve) -> None:
+    survives_kills(serve, 10, 2000)
+
+
+# -- PostgreSQL alone --------------------------------------------------------------------------------------
+
+
+def test_no_call_without_the_database(serve: Serve) -> None:
+    """A frozen PostgreSQL stops the calls within the second of an intent (G6); then they go on."""
+    server = serve(**SETTINGS)
+    server.make_vdn(secret=SECRET)
+    log = CarrierLog(server.carrier_log)
+    with receiving(server.data.parent) as receiver:
+        start_campaign(server.dsn, 400, receiver.url, per_second=40)
+        launched(log)
+        victims = server.of("postmaster", "backend")
+        for victim in victims:
+            victim.signal(signal.SIGSTOP)
+        assert len(log.look().alive) >= MANY
+        time.sleep(1.0)
+        placed = log.look().placed
+        time.sleep(3.0)
+        later = log.look().placed
+        for victim in victims:
+            victim.signal(signal.SIGCONT)
+        assert later == placed
+        launched(log)
+        server.one("postmaster").signal(signal.SIGKILL)
+        found = all_ended(server.dsn, log, receiver)
+    assert found.numbers == 400
+    assert found.unknown == 0
+
+
+# -- a slow receiver ---------------------------------------------------------------------------------------
+
+
+def kill_while_pushing(server: Server, receiver: Receiver, kills: int) -> list[int]:
+    """Kill the pusher with deliveries under way; how many there were each time."""
+    under_way = []
+    for _ in range(kills):
+        before = len(receiver.pushes())
+        wait_for(lambda: len(receiver.pushes()) >= before + 5, 60, "nothing is pushed")  # noqa: B023
+        wait_for(lambda: receiver.under_way, 60, "nothing is pushed", every=0.001)
+        under_way.append(receiver.under_way)
+        server.one("push").signal(signal.SIGKILL)
+        leases_run_out(server)
+    print(f"{kills} kills, pushes under way at each {under_way}")
+    return under_way
+
+
+def test_kill_of_the_pusher(serve: Serve) -> None:
+    """Every result arrives; one that was under way may come twice, with the same id."""
+    server = serve(**SETTINGS)
+    server.make_vdn(secret=SECRET)
+    log = CarrierLog(server.carrier_log)
+    with receiving(server.data.parent, delay=0.2) as receiver:
+        start_campaign(server.dsn, 150, receiver.url, per_second=50)
+        under_way = kill_while_pushing(server, receiver, 3)
+        found = all_ended(server.dsn, log, receiver)
+    assert min(under_way) >= 1
+    assert found.pushed <= found.numbers + sum(under_way) + 8 * len(under_way)
+
+
+# -- a frozen engine ---------------------------------------------------------------------------------------
+
+
+def overtaken(around: Engines, frozen: Run, log: CarrierLog) -> Run:
+    """Freeze an engine with calls under way, let another take over, thaw it: it ends within 3 s."""
+    launched(log)
+    time.sleep(random.Random(log.placed).choice((0.0, 0.002, 0.01, 0.3)))
+    frozen.freeze()
+    under_way = log.look().alive
+    assert len(under_way) >= MANY
+    other = around.engine()
+    query = "SELECT recovered_at FROM engine WHERE pid = $1 AND recovered_at IS NOT NULL"
+    wait_for(lambda: rows(around.dsn, query, frozen.pid), 30, "nobody takes over", every=0.05)
+    assert "attempts adopted" in other.said()
+    frozen.thaw()
+    took = wait_for(frozen.ended, 10, "the overtaken engine goes on")
+    print(f"{len(under_way)} calls under way when frozen; the loser ended after {took:.2f} s")
+    assert took <= 3.0
+    assert "has been fenced" in frozen.said()
+    assert not other.ended()
+    return other
+
+
+def outlives_freezes(database: str, place: Path, rounds: int) -> None:
+    create_master_key(place / "data")
+    make_vdn(database, place / "data", SECRET)
+    with receiving(place) as receiver, engines(database, place) as around:
+        log = around.log
+        engine = around.engine()
+        campaign = start_campaign(database, 100_000, receiver.url, per_second=20)
+        for _ in range(rounds):
+            engine = overtaken(around, engine, log)
+        rows(database, "DELETE FROM contact WHERE state = 'ready'")
+        left = "(SELECT count(*) FROM contact WHERE state <> 'done')"
+        rows(database, f"UPDATE campaign SET incomplete = {left} WHERE campaign_id = $1", campaign)
+        found = all_ended(database, log, receiver)
+    assert found.placed >= rounds * 20
+    assert found.unknown == 0
+
+
+def test_a_frozen_engine_is_overtaken_once(database: str, place: Path) -> None:
+    outlives_freezes(database, place, 5)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_frozen_engines(database: str, place: Path) -> None:
+    outlives_freezes(database, place, 25)

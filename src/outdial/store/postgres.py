@@ -92,6 +92,8 @@ class Postgres:
                 "timezone": "UTC",
                 "jit": "off",
                 "plan_cache_mode": "force_generic_plan",
+                # A plan made while a table is empty is kept: it must already be the one for a full table.
+                "enable_seqscan": "off",
             },
         }
 

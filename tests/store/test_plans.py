@@ -1,0 +1,96 @@
+"""The statements on the hot paths walk an index, with the generic plan that the server really uses."""
+
+from __future__ import annotations
+
+import re
+
+import asyncpg
+import pytest
+
+from outdial.store.postgres import Postgres
+from outdial.store.queries import QUERIES
+
+ROWS = """
+INSERT INTO vdn VALUES (1, 'UTC', '2023-09', 20, 'keep', NULL, now());
+INSERT INTO campaign (vdn_id, name, description, device_type, state, begin_at, end_at, caller_no,
+    max_alerting_time, windows, device_sign, call_count, call_interval, duplicates, on_unknown, created_at)
+SELECT 1, 'c' || n, '', 3, 'started', now(), now() + interval '1 day', '1', 30,
+       '{0,1440,NULL,NULL,NULL,NULL}', '', 1, 1, 'allow', 'count', now() FROM generate_series(1, 300) n;
+INSERT INTO contact (vdn_id, contact_id, campaign_id, called, priority, state, due_at)
+SELECT 1, nextval('contact_id'), n % 300 + 1, n::text, 3, 'ready', now() FROM generate_series(1, 30000) n;
+INSERT INTO blacklist (vdn_id, number, created_at) SELECT 1, n::text, now() FROM generate_series(1, 20000) n;
+INSERT INTO attempt (vdn_id, attempt_id, campaign_id, contact_id, attempt_no, called, caller, epoch, intent_at,
+    ended_at)
+SELECT 1, gen_random_uuid(), 1, n, 1, '1', '1', 1, now(), CASE WHEN n > 50 THEN now() END
+FROM generate_series(1, 20000) n;
+INSERT INTO call_result (vdn_id, result_id, campaign_id, contact_id, called, disposition, call_at, created_at)
+SELECT 1, gen_random_uuid(), 1, n, '1', 'ANSWERED', now(), now() FROM generate_series(1, 20000) n;
+INSERT INTO outbox (vdn_id, result_id, campaign_id, url, due_at, created_at)
+SELECT 1, result_id, 1, 'http://127.0.0.1/', now(), now() FROM call_result LIMIT 2000;
+ANALYZE
+"""
+
+HOT = ["admit", "stored_answer", "due_contacts", "lock_entries", "intend", "withdraw", "settle", "key"]
+
+
+async def plan_of(sql: asyncpg.Connection, name: str) -> str:
+    query = QUERIES[name].replace("{limit}", "10")
+    count = max((int(n) for n in re.findall(r"\$(\d+)", query)), default=0)
+    await sql.execute("SET plan_cache_mode = force_generic_plan")
+    await sql.execute("SET enable_seqscan = off")  # as every connection of ours has it
+    await sql.execute(f"PREPARE looked AS {query}")
+    nothing = f"({', '.join(['NULL'] * count)})" if count else ""
+    rows = await sql.fetch(f"EXPLAIN EXECUTE looked{nothing}")
+    await sql.execute("DEALLOCATE looked")
+    return "\n".join(row[0] for row in rows)
+
+
+@pytest.mark.parametrize("name", HOT)
+async def test_a_hot_statement_reads_no_table_from_end_to_end(sql: asyncpg.Connection, name: str) -> None:
+    """House rule: what a statement touches grows with its batch, never with the table."""
+    await sql.execute(ROWS)
+    plan = await plan_of(sql, name)
+    scanned = set(re.findall(r"Seq Scan on (\w+)", plan)) & {
+        "contact",
+        "blacklist",
+        "attempt",
+        "call_result",
+        "outbox",
+        "stored_answer",
+        "campaign",
+    }
+    assert not scanned, plan
+
+
+async def test_the_check_sees_a_table_read_from_end_to_end(sql: asyncpg.Connection) -> None:
+    """The control: a statement without an index is found."""
+    await sql.execute(ROWS)
+    rows = await sql.fetch("EXPLAIN SELECT count(*) FROM contact WHERE session_id = 'x'")
+    assert "Seq Scan on contact" in rows[0][0] + rows[1][0]
+
+
+@pytest.mark.parametrize("name", HOT)
+async def test_a_plan_made_on_empty_tables_is_the_same(sql: asyncpg.Connection, name: str) -> None:
+    """A server that has just been installed plans before there are rows, and keeps the plan."""
+    plan = await plan_of(sql, name)
+    assert not re.search(r"Seq Scan on (contact|blacklist|attempt|call_result|outbox|stored_answer)", plan), plan
+
+
+async def test_connections_plan_as_these_tests_do(database: str) -> None:
+    """The settings above are those of the pool."""
+    db = Postgres(database)
+    await db.open()
+    try:
+        async with db.connection() as conn:
+            assert await conn.fetchval("SHOW plan_cache_mode") == "force_generic_plan"
+            assert await conn.fetchval("SHOW enable_seqscan") == "off"
+    finally:
+        await db.close()
+
+
+async def test_the_claim_walks_the_due_index_in_order(sql: asyncpg.Connection) -> None:
+    """Design, stack.md §4: with a literal LIMIT the claim reads as many index entries as it takes."""
+    await sql.execute(ROWS)
+    plan = await plan_of(sql, "due_contacts")
+    assert "Index Scan using contact_due on contact" in plan
+    assert "Limit" in plan
