@@ -222,9 +222,8 @@ async def _admission(bench: Bench, size: Size) -> None:
             f"   ratio {ratios[-1]:.2f}",
             flush=True,
         )
-    print(
-        f"admission: interface / COPY, median of {size.rounds} rounds: {statistics.median(ratios):.2f} (aim 0.35)"
-    )
+    median = statistics.median(ratios)
+    print(f"admission: interface / COPY, median of {size.rounds} rounds: {median:.2f} (aim 0.35)")
 
 
 async def _fullness(bench: Bench, size: Size) -> None:

@@ -89,7 +89,7 @@ async def test_a_deleted_campaign_goes_in_parts_and_an_archived_one_stays(house:
 async def test_archived_campaigns_do_not_hold_up_those_that_end(house: House) -> None:
     """A hundred of them fill the statement's limit, if they count."""
     past = utc_now() - timedelta(seconds=1)
-    for n in range(100):
+    for n in range(120):
         await house.campaign(state=CampaignState.DRAFT, end_at=past, name=f"old {n}")
     await house.sql.execute("UPDATE campaign SET deleted_at = now(), archived = true")
     over = await house.campaign(end_at=past)

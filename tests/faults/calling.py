@@ -178,8 +178,9 @@ def rows(dsn: str, query: str, *args: object) -> list[dict[str, Any]]:
 
 
 def incomplete(dsn: str) -> int:
-    """Numbers that have not ended, by the campaigns' counters."""
-    return int(rows(dsn, "SELECT coalesce(sum(incomplete), 0) AS n FROM campaign")[0]["n"])
+    """Numbers that have not ended, by the counters of the campaigns that call."""
+    query = "SELECT coalesce(sum(incomplete), 0) AS n FROM campaign WHERE name LIKE 'calls %'"
+    return int(rows(dsn, query)[0]["n"])
 
 
 def outbox(dsn: str) -> int:
@@ -219,7 +220,8 @@ class Verdict:
 def verdict(dsn: str, log: CarrierLog, receiver: Receiver) -> Verdict:
     """Judge by the carrier's log, the receiver's journal and SQL, all read now."""
     log.look()
-    contacts = rows(dsn, "SELECT contact_id, called, state, attempts, disposition FROM contact")
+    query = "SELECT n.* FROM contact n JOIN campaign USING (vdn_id, campaign_id) WHERE name LIKE 'calls %'"
+    contacts = rows(dsn, query)
     attempts = rows(dsn, "SELECT attempt_id::text, contact_id, called, ended_at, disposition FROM attempt")
     pushes = receiver.pushes()
     placed = {order["attempt"]: order["called"] for order in log.orders}

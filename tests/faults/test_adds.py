@@ -10,9 +10,22 @@ import signal
 import time
 
 import pytest
-from adding import ANSWER_WITHIN, CUT, NO_STORE, NOT_SENT, OK, TOO_SOON, Adders, Verdict, adders, totals_grow, verdict
-from conftest import Serve
+from adding import (
+    ANSWER_WITHIN,
+    CUT,
+    NO_STORE,
+    NOT_SENT,
+    OK,
+    TOO_SOON,
+    Adders,
+    Verdict,
+    adders,
+    totals_grow,
+    verdict,
+)
 from serving import Server, wait_for
+
+from conftest import Serve
 
 SEED = 20260301
 MEASURED = 0.4

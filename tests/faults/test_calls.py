@@ -23,10 +23,10 @@ from calling import (
     start_campaign,
     verdict,
 )
-from conftest import Serve
 from engines import Engines, Run, engines
 from serving import Server, make_vdn, wait_for
 
+from conftest import Serve
 from outdial.store.sealing import create_master_key
 
 SEED = 20260302

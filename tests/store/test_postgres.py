@@ -40,7 +40,7 @@ def test_a_sound_database_passes(database: str) -> None:
 def test_an_encoding_other_than_utf8_is_refused(make_database: Callable[..., str]) -> None:
     """Names would not come back as they were."""
     dsn = make_database("TEMPLATE template0 ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C'")
-    with pytest.raises(SettingError, match="SQL_ASCII.*UTF8"):
+    with pytest.raises(SettingError, match=r"SQL_ASCII.*UTF8"):
         asyncio.run(check_server(dsn))
 
 
@@ -61,9 +61,11 @@ def test_fsync_off_is_refused(open_folder: Path, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(server, "server_command", careless)
     data = open_folder / "careless"
-    with server.EmbeddedPostgres(EmbeddedOptions(data=data, notice=lambda _: None)) as running:
-        with pytest.raises(SettingError, match="fsync off"):
-            asyncio.run(check_server(running.dsn))
+    with (
+        server.EmbeddedPostgres(EmbeddedOptions(data=data, notice=lambda _: None)) as running,
+        pytest.raises(SettingError, match="fsync off"),
+    ):
+        asyncio.run(check_server(running.dsn))
     server.remove_cluster(data)
 
 
