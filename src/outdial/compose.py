@@ -128,6 +128,7 @@ def supervised(
         children(settings, sock, folder),
         watch=postgres.watch if postgres is not None else None,
         finish=postgres.stop if postgres is not None else None,
+        at_stop=sock.close,
     )
 
 

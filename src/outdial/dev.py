@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shlex
 import shutil
 import sys
 import tempfile
@@ -226,5 +227,8 @@ Ctrl-C ends it.
 
 def _program() -> str:
     """How this command was called, so that the printed lines work where it is not on the PATH."""
-    called = sys.argv[0]
-    return "outdial" if os.path.dirname(called) in os.environ.get("PATH", "").split(os.pathsep) else called
+    called = Path(sys.argv[0])
+    if called.name == "__main__.py":
+        return f"{shlex.quote(sys.executable)} -m outdial"
+    on_path = str(called.parent) in os.environ.get("PATH", "").split(os.pathsep)
+    return called.name if on_path else shlex.quote(str(called))

@@ -90,7 +90,8 @@ class Supervisor:
     """Keeps `children` running until SIGTERM, SIGINT or `stop`, then ends them group by group.
 
     `watch` is run beside them and cancelled before the last step, `finish`: PostgreSQL's
-    `EmbeddedPostgres.watch` and `.stop`. Runs in the main thread, in asyncio's own loop (uvloop keeps
+    `EmbeddedPostgres.watch` and `.stop`. `at_stop` is called first of all when the end begins: it closes
+    what is kept open for restarts, such as a listening socket that nobody will serve any more. Runs in the main thread, in asyncio's own loop (uvloop keeps
     SIGCHLD for itself).
     """
 
@@ -100,11 +101,13 @@ class Supervisor:
         *,
         watch: Callable[[], Awaitable[None]] | None = None,
         finish: Callable[[], None] | None = None,
+        at_stop: Callable[[], None] | None = None,
         stop_within: float = STOP_WITHIN,
     ) -> None:
         self._places = [_Place(child) for child in children]
         self._watch = watch
         self._finish = finish
+        self._at_stop = at_stop
         self._stop_within = stop_within
         self._stopping = asyncio.Event()
         self._settled = asyncio.Event()  # all are ready, or one of them will not be
@@ -125,6 +128,8 @@ class Supervisor:
                 await asyncio.wait(vital, return_when=asyncio.FIRST_COMPLETED)
             finally:
                 self._stopping.set()
+                if self._at_stop is not None:
+                    self._at_stop()
                 await self._end(keepers, watching)
         for task in (*keepers, *([watching] if watching else [])):
             if not task.cancelled():

@@ -271,7 +271,12 @@ def verdict(journal: Path, server: Server) -> Verdict:
     for row in server.rows(query):
         number, nth = map(int, row["session_id"].split("-"))
         known = requests.get(number)
-        if known is None or known["campaign"] != row["campaign_id"] or row["called"] != entry_of(number, nth)["called"] or nth >= known["entries"]:
+        if (
+            known is None
+            or known["campaign"] != row["campaign_id"]
+            or row["called"] != entry_of(number, nth)["called"]
+            or nth >= known["entries"]
+        ):
             found.uninvited.append(row["session_id"])
         rows.setdefault(number, Counter())[row["session_id"]] += 1
         campaigns[row["campaign_id"]] += 1
@@ -312,9 +317,10 @@ def make_campaigns(server: Server, number: int = CAMPAIGNS) -> list[int]:
     """Drafts put there by SQL; their ids."""
     query = """
         INSERT INTO campaign (vdn_id, name, description, device_type, state, begin_at, end_at, caller_no,
-            max_alerting_time, windows, device_sign, call_count, call_interval, duplicates, on_unknown, created_at)
-        SELECT $1, 'adds ' || n, '', 3, 'draft', now() - interval '1 day', now() + interval '1 day', '100', 30,
-            '{0,1440,NULL,NULL,NULL,NULL}', '', 10, 1, 'allow', 'count', now()
+            max_alerting_time, windows, device_sign, call_count, call_interval, duplicates, on_unknown,
+            created_at)
+        SELECT $1, 'adds ' || n, '', 3, 'draft', now() - interval '1 day', now() + interval '1 day', '100',
+            30, '{0,1440,NULL,NULL,NULL,NULL}', '', 10, 1, 'allow', 'count', now()
         FROM generate_series(1, $2::int) n RETURNING campaign_id
     """
     return [row["campaign_id"] for row in server.rows(query, VDN, number)]

@@ -1,4 +1,4 @@
-"""Calls that are under way while something is killed: the carrier's log, a receiver with a journal, the verdict."""
+"""Calls under way while something is killed: the carrier's log, a receiver with a journal, the verdict."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from journal import Journal, lines_of
-from serving import VDN, ask
+from serving import VDN, ask, wait_for
+
+SETTINGS = {"push_allow": "127.0.0.0/8", "carrier_ring": 0.3, "carrier_talk": 1.5}
+"""Of a server: a call that is answered lasts 1.8 s."""
 
 SECRET = "whsec_" + "c2VjcmV0IG9mIHRoZSBjcmFzaCBwcm9vZnMuLi4u"
 
 ENDINGS = ("01", "01", "01", "01", "02", "03", "06", "08", "04", "01")
 """The last two digits of the numbers, in turn (`outdial.switch.script`); 04 rings until we give up."""
-
-NEVER_ATTEMPTED = ("BLACKLISTED", "RECYCLED", "NOT_ATTEMPTED", "NOT_ALLOWED")
-
 
 # -- the carrier's log -------------------------------------------------------------------------------------
 
@@ -247,3 +247,19 @@ def verdict(dsn: str, log: CarrierLog, receiver: Receiver) -> Verdict:
     }
     dispositions = Counter(attempt["disposition"] for attempt in attempts)
     return Verdict(len(contacts), len(log.orders), dispositions, len(pushes), faults)
+
+
+def launched(log: CarrierLog, within: float = 60) -> None:
+    """Wait until the carrier is asked for new calls."""
+    before = log.look().placed
+    wait_for(lambda: log.look().placed > before, within, "nothing is called", every=0.001)
+
+
+def all_ended(dsn: str, log: CarrierLog, receiver: Receiver, within: float = 120) -> Verdict:
+    """Wait until every number has ended and every result is delivered; the verdict."""
+    wait_for(lambda: not incomplete(dsn), within, "numbers do not end", every=0.1)
+    wait_for(lambda: not outbox(dsn), within, "results are not delivered", every=0.1)
+    found = verdict(dsn, log, receiver)
+    print(found)
+    assert found.sound, {name: some[:5] for name, some in found.faults.items() if some}
+    return found

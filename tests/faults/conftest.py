@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from serving import Server, serving
+from serving import Serve, serving
 
 from outdial.store.embedded import remove_cluster
-
-Serve = Callable[..., Server]
 
 
 @pytest.fixture

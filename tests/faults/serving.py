@@ -29,11 +29,13 @@ READY_WITHIN = 60.0
 """Seconds: a machine that is busy with other tests takes long; the figures of a start are the benchmark's."""
 
 T = TypeVar("T")
+Serve = Callable[..., "Server"]
+"""Starts a server: the fixture `serve`."""
 
 
 @dataclass(frozen=True)
 class Process:
-    """One process of a tree; `role` is supervisor, carrier, engine, push, api, postmaster, backend or other."""
+    """One process of a tree: supervisor, carrier, engine, push, api, postmaster, backend or other."""
 
     pid: int
     role: str
@@ -51,7 +53,7 @@ class Process:
 class Server:
     """A server on a data folder and on one address that it keeps over its lives."""
 
-    def __init__(self, data: Path, *, source: Path | None = None, **settings: object) -> None:
+    def __init__(self, data: Path, *, source: Path | None = None, **settings: Any) -> None:
         """`settings` by the names of `outdial.config.Settings`; `source`: another copy of the package."""
         self.data = data
         self.errors = data.with_name("stderr.log")
@@ -93,11 +95,15 @@ class Server:
         wait_for(lambda: self._ended() or ready(self.port), within, f"the server is not ready: {self.said()}")
         assert not self._ended(), self.said()
 
-    def stop(self, within: float = 35.0) -> int:
-        """SIGTERM; the exit status."""
+    def terminate(self) -> None:
+        """SIGTERM."""
         assert self._running is not None
         self.tree()
         self._running.send_signal(signal.SIGTERM)
+
+    def stop(self, within: float = 35.0) -> int:
+        """SIGTERM; the exit status."""
+        self.terminate()
         return self.wait_end(within)
 
     def wait_end(self, within: float) -> int:
@@ -137,6 +143,14 @@ class Server:
             self._running.wait(10)
             self._running = None
         self._address.close()
+
+    def listens(self) -> bool:
+        """Whether a connection comes about."""
+        try:
+            socket.create_connection(("127.0.0.1", self.port), timeout=5).close()
+        except ConnectionError:
+            return False
+        return True
 
     def _ended(self) -> bool:
         return self._running is None or self._running.poll() is not None
@@ -229,7 +243,7 @@ def make_vdn(dsn: str, data: Path, secret: str | None = None) -> AccessKey:
 
 
 @contextmanager
-def serving(folder: Path, *, source: Path | None = None, **settings: object) -> Iterator[Server]:
+def serving(folder: Path, *, source: Path | None = None, **settings: Any) -> Iterator[Server]:
     """A server on a new data folder, running, with what it needs to keep secrets."""
     create_master_key(folder / "data")
     server = Server(folder / "data", source=source, **settings)

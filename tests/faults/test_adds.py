@@ -23,9 +23,7 @@ from adding import (
     totals_grow,
     verdict,
 )
-from serving import Server, wait_for
-
-from conftest import Serve
+from serving import Serve, Server, wait_for
 
 SEED = 20260301
 MEASURED = 0.4
@@ -45,7 +43,7 @@ def kill_while_adding(
     with clients.adding():
         for _ in range(kills):
             before = clients.acknowledged()
-            wait_for(lambda: clients.acknowledged() >= before + acknowledged, 60, "nothing is accepted")
+            wait_for(lambda: clients.acknowledged() >= before + acknowledged, 60, "nothing is accepted")  # noqa: B023
             time.sleep(chance.uniform(0, 0.3))
             wait_for(lambda: clients.open, 60, "no request is under way", every=0.001)
             time.sleep(chance.uniform(0, 0.005))

@@ -15,40 +15,18 @@ from calling import (
     SECRET,
     CarrierLog,
     Receiver,
-    Verdict,
-    incomplete,
-    outbox,
     receiving,
     rows,
     start_campaign,
-    verdict,
 )
 from engines import Engines, Run, engines
-from serving import Server, make_vdn, wait_for
+from serving import Serve, Server, make_vdn, wait_for
 
-from conftest import Serve
 from outdial.store.sealing import create_master_key
 
 SEED = 20260302
-SETTINGS = {"push_allow": "127.0.0.0/8", "carrier_ring": 0.3, "carrier_talk": 1.5}
 MANY = 5
 """Calls under way that make a kill worth something."""
-
-
-def launched(log: CarrierLog, within: float = 60) -> None:
-    """Wait until the carrier is asked for new calls."""
-    before = log.look().placed
-    wait_for(lambda: log.look().placed > before, within, "nothing is called", every=0.001)
-
-
-def all_ended(dsn: str, log: CarrierLog, receiver: Receiver, within: float = 120) -> Verdict:
-    """Wait until every number has ended and every result is delivered; the verdict."""
-    wait_for(lambda: not incomplete(dsn), within, "numbers do not end", every=0.1)
-    wait_for(lambda: not outbox(dsn), within, "results are not delivered", every=0.1)
-    found = verdict(dsn, log, receiver)
-    print(found)
-    assert found.sound, {name: some[:5] for name, some in found.faults.items() if some}
-    return found
 
 
 def kill_while_calling(server: Server, log: CarrierLog, kills: int, *roles: str) -> list[int]:

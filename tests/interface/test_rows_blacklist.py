@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -17,10 +16,9 @@ ZONE = 51
 
 
 @pytest.fixture(autouse=True)
-def _empty(face: Face) -> Iterator[None]:
+def _empty(face: Face) -> None:
     """Each test begins with an empty blacklist."""
     face.sql.do("DELETE FROM blacklist")
-    yield
 
 
 def post(face: Face, verb: str, body: Any, vdn: int = OLD) -> Answer:

@@ -1,0 +1,175 @@
+"""Tenants do not see one another; and every code that can be earned is earned here once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from face import ABSENT, NEW, OLD, OTHER, Answer, Face, new_campaign
+
+from outdial.errors import Code
+from outdial.store.postgres import utc_now
+
+Operation = tuple[str, str, Any]
+
+ON_A_CAMPAIGN: dict[str, Operation] = {
+    "add numbers": ("POST", "{vdn}/calldata/{campaign}", {"callDataList": [{"called": "1"}]}),
+    "query one": ("GET", "{vdn}/{campaign}", None),
+    "pause": ("PUT", "{vdn}/{campaign}/pause", None),
+    "resume": ("PUT", "{vdn}/{campaign}/resume", None),
+    "delete": ("DELETE", "{vdn}/{campaign}", None),
+    "delete, archived": ("DELETE", "{vdn}/{campaign}", {"archiveHistory": 1}),
+}
+ON_A_VDN: dict[str, Operation] = {
+    "create": ("POST", "{vdn}", new_campaign()),
+    "query all": ("GET", "{vdn}", None),
+    "blacklist add": ("POST", "{vdn}/blocklist/add", {"blocklist": ["1"]}),
+    "blacklist delete": ("POST", "{vdn}/blocklist/delete", {"blocklistNo": "1"}),
+    "blacklist query": ("POST", "{vdn}/blocklist/query", {"blocklist": ["1"]}),
+    "blacklist clear": ("DELETE", "{vdn}/blocklist", None),
+}
+EDITIONS = pytest.mark.parametrize("vdn", [OLD, NEW], ids=["2023-09", "2025-11"])
+
+
+def ask(face: Face, name: str, vdn: int, campaign: int, key: int | None = None) -> Answer:
+    method, path, body = (ON_A_CAMPAIGN | ON_A_VDN)[name]
+    query = "status=0&deviceType=0" if name == "query all" else ""
+    where = path.format(vdn=vdn, campaign=campaign)
+    return face.call(method, where, body, vdn=vdn, query=query, key=face.keys[key or vdn])
+
+
+STATES = ["draft", "started", "suspended", "ended"]
+
+
+@EDITIONS
+@pytest.mark.parametrize("name", ON_A_CAMPAIGN)
+def test_another_vdns_campaign_is_a_campaign_that_is_not_there(face: Face, name: str, vdn: int) -> None:
+    """Byte for byte, whatever its state; it stays as it is; to its own VDN each operation does something."""
+    absent = ask(face, name, vdn, ABSENT)
+    face.refuses(absent, "0200007", says="campaignId: no such campaign in this VDN")
+    owned = [face.campaign(OTHER, state=state, device_type=1) for state in STATES]
+    with face.nothing_kept():
+        for campaign in owned:
+            assert ask(face, name, vdn, campaign).same == absent.same
+    assert "0200000" in {ask(face, name, OTHER, campaign).code for campaign in owned}
+
+
+@pytest.mark.parametrize("name", [*ON_A_CAMPAIGN, *ON_A_VDN])
+def test_another_vdn_in_the_path_is_401(face: Face, name: str) -> None:
+    """The same answer as for a VDN that does not exist."""
+    campaign = face.campaign(OTHER)
+    with face.nothing_kept():
+        theirs = ask(face, name, OTHER, campaign, key=OLD)
+        nobodys = ask(face, name, 7777, campaign, key=OLD)
+    face.refuses(theirs, "0200001", status=401, says="authentication failed")
+    assert theirs.same == nobodys.same
+
+
+def test_lists_and_blacklists_are_a_vdns_own(face: Face) -> None:
+    face.campaign(OTHER, name="theirs alone")
+    found = ask(face, "query all", NEW, 0).json
+    assert "theirs alone" not in [row["name"] for row in found["data"]]
+    face.sql.do("DELETE FROM blacklist")
+    assert ask(face, "blacklist add", OTHER, 0).code == "0200000"
+    assert ask(face, "blacklist query", OLD, 0).json["totalCount"] == 0
+    assert ask(face, "blacklist delete", OLD, 0).code == "0200000"
+    assert ask(face, "blacklist clear", OLD, 0).code == "0200000"
+    assert ask(face, "blacklist query", OTHER, 0).json["totalCount"] == 1
+    face.sql.do("DELETE FROM blacklist")
+
+
+def test_a_stored_answer_is_its_own_vdns(face: Face) -> None:
+    """The same Idempotency-Key of another VDN finds nothing."""
+    key = [("Idempotency-Key", "shared")]
+    assert face.add(face.campaign(OLD), ["1"], headers=key).code == "0200000"
+    answer = face.add(face.campaign(OTHER), ["2"], vdn=OTHER, headers=key)
+    assert (answer.code, answer.headers.get("idempotent-replayed")) == ("0200000", None)
+
+
+# -- every code ------------------------------------------------------------------------------------------
+
+TABLE_7 = {
+    *("0200001", "0200006", "0200007", "0200018", "0200019", "0200020", "0200022", "0200024", "0200029"),
+    *("0200030", "02000001", "02000002", "02000003", "02000004", "02000005", "02000006", "02000007"),
+    *("02000008", "02000009", "02000010", "02000011"),
+}
+"""The contract's error codes."""
+
+NEVER = {"02000004", "02000005", "02000008", "02000010", "02000011"}
+"""Those that no request can earn (docs/reference/rules.md, section 3)."""
+
+NOT_YET = {"0200003"}
+"""The quota of skill-queue campaigns: none can be created yet."""
+
+
+def locked(face: Face) -> Answer:
+    campaign = face.campaign()
+    face.sql.do("BEGIN")
+    try:
+        face.sql.do("SELECT 1 FROM campaign WHERE campaign_id = $1 FOR UPDATE", campaign)
+        return face.add(campaign, ["1"])
+    finally:
+        face.sql.do("ROLLBACK")
+
+
+def twice_with_a_key(face: Face) -> Answer:
+    campaign, key = face.campaign(), [("Idempotency-Key", "code")]
+    face.add(campaign, ["1"], headers=key)
+    return face.add(campaign, ["2"], headers=key)
+
+
+def blacklisted(face: Face) -> Answer:
+    face.call("POST", f"{OLD}/blocklist/add", {"blocklist": ["4444"]})
+    return face.add(face.campaign(), ["4444"])
+
+
+def create(face: Face, vdn: int = OLD, **fields: Any) -> Answer:
+    return face.call("POST", f"{vdn}", new_campaign(**fields), vdn=vdn)
+
+
+ADDS: dict[str, Callable[[Face], Answer]] = {
+    "0200000": lambda face: face.add(face.campaign(), ["1"]),
+    "0200001": lambda face: face.add(face.campaign(), b"{"),
+    "0200006": locked,
+    "0200007": lambda face: face.add(ABSENT, ["1"]),
+    "0200018": lambda face: face.add(face.campaign(), ["1", "1"]),
+    "0200019": lambda face: face.add(face.campaign(state="started"), ["1"]),
+    "0200020": lambda face: face.add(face.campaign(incomplete=200_000), ["1"]),
+    "0200022": lambda face: face.add(face.campaign(last_added_at=utc_now()), ["1"]),
+    "0200024": blacklisted,
+    "0200029": lambda face: face.add(face.campaign(), [str(n) for n in range(21)]),
+    "0200030": lambda face: face.add(face.campaign(), [{"called": "1", "recycleTime": "x"}]),
+    "02000001": lambda face: face.add(face.campaign(), []),
+    "02000002": lambda face: face.add(face.campaign(), ["x"]),
+    "02000003": lambda face: face.add(face.campaign(), ["1" * 25]),
+    "02000006": lambda face: face.add(face.campaign(), [1]),
+    "02000007": lambda face: face.add(0, ["1"]),
+    "02000009": twice_with_a_key,
+}
+"""Code of the contract -> an add that earns it."""
+
+OTHERS: dict[str, Callable[[Face], Answer]] = {
+    "0200002": lambda face: create(face, strBeginTime="2020-01-01 00:00:00"),
+    "0200004": lambda face: create(face, face.vdn(61, max_active=0), initStatus=0),
+    "0200005": lambda face: create(face, name=create_name(face)),
+    "0200009": lambda face: face.call("DELETE", f"{OLD}/{face.campaign(state='started')}"),
+    "0200011": lambda face: face.call("PUT", f"{OLD}/{face.campaign()}/pause"),
+}
+"""The codes of the sister interfaces that the contract does not know."""
+
+
+def create_name(face: Face) -> str:
+    name = f"taken {timedelta(0)}"
+    create(face, name=name)
+    return name
+
+
+def test_every_code_that_can_be_earned_occurs(face: Face) -> None:
+    """And no other: the code book, the contract's table and what was answered are one set."""
+    answered = {code: earn(face).code for code, earn in (ADDS | OTHERS).items()}
+    assert answered == {code: code for code in ADDS | OTHERS}
+    assert {code.wire for code in Code} == set(answered) | NOT_YET
+    assert set(ADDS) - {"0200000"} | NEVER == TABLE_7
+    assert set(face.seen) <= set(answered)
