@@ -7,6 +7,7 @@ import platform
 import sys
 
 import admission
+import ready
 
 
 def main() -> None:
@@ -18,6 +19,7 @@ def main() -> None:
         )
     else:
         size = admission.Size(rounds=7 if "--long" in sys.argv else 3)
+    ready.measure(1 if "--small" in sys.argv else 3)
     asyncio.run(admission.measure(size))
 
 

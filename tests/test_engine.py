@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -19,10 +19,12 @@ import asyncpg
 import pytest
 
 from callhouse import Carrier, House
+from outdial.dialing import Settle, Withdraw
 from outdial.engine import Fenced
 from outdial.engine.host import lives
-from outdial.errors import CommitUnknown
-from outdial.model import BlacklistEntry, CampaignState, OnUnknown, Recycle
+from outdial.engine.ledger import Ledger
+from outdial.errors import CommitUnknown, StoreUnavailable
+from outdial.model import BlacklistEntry, CampaignState, Disposition, OnUnknown, Recycle, Settlement
 from outdial.store.postgres import Postgres, utc_now
 from outdial.store.store import Store
 from outdial.upkeep import Upkeep
@@ -223,28 +225,26 @@ async def test_no_call_leaves_later_than_a_second_after_a_pause(house: House, ca
         await house.service.resume(1, campaign_id)
 
 
-async def test_a_claim_that_waited_for_the_campaign_calls_nobody(
-    house: House, carrier: Carrier, database: str
+async def test_a_claim_that_waited_too_long_begins_anew(
+    house: House, carrier: Carrier, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """G7: who held the row may have answered a pause; the permission counts from before the claim began."""
+    """Its calls could not leave in time: none is intended, so none needs to be taken back."""
     campaign_id = await house.campaign(calls=5, every=1)
     added = numbers({"03": "BUSY"}, 5)
     await house.add(campaign_id, added)
+    withdrawn: list[Any] = []
     holder = await asyncpg.connect(database)
     async with holder.transaction():
         await holder.execute("SELECT 1 FROM campaign FOR UPDATE")
-        house.engine()
+        running = house.engine()
+        monkeypatch.setattr(running.store.calls, "withdraw", lambda *ends: withdrawn.append(ends))
         waiting = "SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
         await house.until(lambda: house.sql_is(waiting))
         await asyncio.sleep(1.0)
-    released = utc_now()
     await holder.close()
     await house.all_done(campaign_id)
-    assert min(datetime.fromisoformat(one["at"]) for one in carrier.orders) > released + timedelta(
-        seconds=0.9
-    )
     assert Counter(carrier.called()) == Counter(added)
-    assert await house.sql_is("SELECT count(*) = 5 AND max(attempt_no) = 1 FROM attempt")
+    assert withdrawn == []
 
 
 async def test_a_campaign_that_ends_ends_its_numbers(house: House, carrier: Carrier) -> None:
@@ -380,9 +380,10 @@ async def test_a_claim_of_unknown_fate_calls_nobody_and_is_taken_back(
     assert await house.sql_is("SELECT count(*) = 5 AND max(attempt_no) = 1 FROM attempt")
 
 
-async def test_a_fenced_engine_ends(house: House, carrier: Carrier) -> None:
+@pytest.mark.parametrize("dialing", [True, False])
+async def test_a_fenced_engine_ends(house: House, carrier: Carrier, dialing: bool) -> None:
     campaign_id = await house.campaign(calls=1, every=1)
-    await house.add(campaign_id, numbers({"03": "BUSY"}, 20))
+    await house.add(campaign_id, numbers({"03": "BUSY"}, 20 if dialing else 1))
     running = house.engine()
     await house.until(lambda: len(carrier.orders) > 0)
     await house.sql.execute("UPDATE engine SET fenced_at = clock_timestamp()")
@@ -390,6 +391,45 @@ async def test_a_fenced_engine_ends(house: House, carrier: Carrier) -> None:
     with pytest.raises(Fenced):
         await asyncio.wait_for(running.task, 3)
     assert carrier.ordered_after(fenced + timedelta(seconds=1)) == []
+
+
+async def test_ends_are_kept_until_they_are_stored(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store is away twice, and once nobody knows whether it was (G5)."""
+    epoch = await house.store.calls.begin_epoch("here", 1, timedelta(seconds=60))
+    campaign_id = await house.campaign()
+    first, second = await house.add(campaign_id, ["8601", "8602"])
+    for contact_id in (first, second):
+        await house.intend(campaign_id, contact_id, epoch=epoch)
+    opened = [one.attempt for one in await house.store.calls.open_attempts([epoch])]
+    ledger = Ledger(house.store)
+    settle, errors = (
+        house.store.calls.settle,
+        [StoreUnavailable("away"), CommitUnknown("?"), StoreUnavailable("")],
+    )
+
+    async def settling(settlements: Sequence[Settlement]) -> None:
+        if errors:
+            raise errors.pop()
+        await settle(settlements)
+
+    monkeypatch.setattr(house.store.calls, "settle", settling)
+    writing = asyncio.create_task(ledger.write_on())
+    ends = [
+        Settlement(1, opened[0].attempt_id, Disposition.BUSY, utc_now()),
+        Settlement(1, opened[0].attempt_id, Disposition.FAILED, utc_now()),  # the first word holds
+    ]
+    for end in ends:
+        ledger.add(Settle(end))
+    ledger.add(Withdraw(1, opened[1].attempt_id))
+    await house.until(lambda: len(errors) == 2)
+    assert opened[0].attempt_id in ledger
+    assert opened[1].attempt_id in ledger
+    await house.until(lambda: len(ledger) == 0)
+    writing.cancel()
+    rows = await house.sql.fetch("SELECT contact_id, state, attempts, disposition FROM contact")
+    found = {row["contact_id"]: (row["state"], row["attempts"], row["disposition"]) for row in rows}
+    assert found[opened[0].contact_id] == ("done", 1, "BUSY")
+    assert found[opened[1].contact_id] == ("ready", 0, None)
 
 
 async def test_a_lease_that_ran_out_is_fenced_by_another(house: House) -> None:

@@ -92,7 +92,7 @@ class Server:
             self.wait_ready()
 
     def wait_ready(self, within: float = READY_WITHIN) -> None:
-        wait_for(lambda: self._ended() or ready(self.port), within, f"the server is not ready: {self.said()}")
+        wait_for(lambda: self._ended() or ready(self.port), within, lambda: f"not ready: {self.said()}")
         assert not self._ended(), self.said()
 
     def terminate(self) -> None:
@@ -183,7 +183,7 @@ class Server:
 
     def one(self, role: str, within: float = READY_WITHIN) -> Process:
         """The process of a role that has one, as soon as there is one."""
-        wait_for(lambda: self.of(role), within, f"there is no {role}: {self.said()}")
+        wait_for(lambda: self.of(role), within, lambda: f"no {role}: {self.said()}")
         return self.of(role)[0]
 
     def said(self) -> str:
@@ -272,11 +272,14 @@ def ready(port: int) -> bool:
         line.close()
 
 
-def wait_for(what: Callable[[], object], within: float, otherwise: str, every: float = 0.01) -> float:
+def wait_for(
+    what: Callable[[], object], within: float, otherwise: str | Callable[[], str], every: float = 0.01
+) -> float:
     """Look until it is so; the seconds that it took. Fails after `within` seconds."""
     began = time.monotonic()
     while not what():
-        assert time.monotonic() - began < within, f"{otherwise} (after {within:g} s)"
+        if time.monotonic() - began > within:
+            raise AssertionError(f"after {within:g} s: {otherwise if isinstance(otherwise, str) else otherwise()}")
         time.sleep(every)
     return time.monotonic() - began
 

@@ -13,8 +13,11 @@ from pathlib import Path
 import pytest
 from calling import (
     SECRET,
+    SETTINGS,
     CarrierLog,
     Receiver,
+    all_ended,
+    launched,
     receiving,
     rows,
     start_campaign,
@@ -171,7 +174,7 @@ def overtaken(around: Engines, frozen: Run, log: CarrierLog) -> Run:
     assert len(under_way) >= MANY
     other = around.engine()
     query = "SELECT recovered_at FROM engine WHERE pid = $1 AND recovered_at IS NOT NULL"
-    wait_for(lambda: rows(around.dsn, query, frozen.pid), 30, "nobody takes over", every=0.05)
+    wait_for(lambda: rows(around.dsn, query, frozen.pid), 30, other.said, every=0.05)
     assert "attempts adopted" in other.said()
     frozen.thaw()
     took = wait_for(frozen.ended, 10, "the overtaken engine goes on")

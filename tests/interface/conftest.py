@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
-from face import Face, Sql, running_api
+
+pytest.register_assert_rewrite("face", "races")
+
+from face import Face, Server, Sql, running_api
 
 TEMPLATE = "outdial_template"
 """The migrated database that the fixture `postgres` makes."""
 
 _numbers = count(1)
-
-Server = Callable[..., AbstractContextManager[Face]]
 
 
 @pytest.fixture(scope="session")

@@ -12,8 +12,8 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -85,18 +85,28 @@ class Line:
 
     def __init__(self, port: int, timeout: float = 15) -> None:
         self._http = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
+        self._body: bytes | None = None
 
     def ask(self, request: Request) -> Answer:
         self.send(request)
         return self.read()
 
     def send(self, request: Request) -> None:
+        self.prepare(request)
+        self.fire()
+
+    def prepare(self, request: Request) -> None:
+        """Everything but the sending."""
         self._http.putrequest(request.method, request.target, skip_host=True, skip_accept_encoding=True)
         for name, value in request.headers:
             self._http.putheader(name, value)
         if request.body and not any(name == "Transfer-Encoding" for name, _ in request.headers):
             self._http.putheader("Content-Length", str(len(request.body)))
-        self._http.endheaders(request.body or None)
+        self._body = request.body or None
+
+    def fire(self) -> None:
+        """Send what was prepared, in one go."""
+        self._http.endheaders(self._body)
 
     def read(self) -> Answer:
         response = self._http.getresponse()
@@ -377,6 +387,10 @@ class Face:
         self.hang_up()
         self.processes.close()
         self.sql.close()
+
+
+Server = Callable[..., AbstractContextManager[Face]]
+"""The fixture `make_server`."""
 
 
 def hides(description: str, value: str) -> bool:

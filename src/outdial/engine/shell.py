@@ -287,18 +287,22 @@ class Engine:
         return event
 
     async def _take(self, claim: calls.Claim, key: Key, began: float, ids: set[UUID]) -> Claimed:
-        """Judge the allowance again, by the campaign under its lock, and intend as many calls."""
+        """Judge the allowance again, by the campaign under its lock, and intend as many calls.
+
+        A claim that waited too long for the lock intends nothing: its calls could not leave in time.
+        """
         paced = claim.paced
-        room = pacing.allowance(paced.campaign, paced.time_zone, claim.now)
+        late = self._clock().mono > began + SEND_WITHIN
+        room = 0 if late else pacing.allowance(paced.campaign, paced.time_zone, claim.now)
         attempts: list[Attempt] = []
         seen, limit, rounds = 0, room, 0
-        while room and rounds < _CLAIM_ROUNDS and self._clock().mono < began + _CLAIM_TIME:
+        while room and rounds < _CLAIM_ROUNDS:
             candidates = await claim.candidates(limit)
             seen += len(candidates)
             taken = await self._intend(claim, candidates, room, ids)
             attempts += taken
             room -= len(taken)
-            if len(candidates) < limit:
+            if len(candidates) < limit or self._clock().mono > began + _CLAIM_TIME:
                 break
             limit, rounds = max(room, _CLAIM_MORE), rounds + 1
         if attempts:
