@@ -12,7 +12,7 @@ import pytest
 
 pytest.register_assert_rewrite("face", "races")
 
-from face import Face, Server, Sql, running_api
+from face import Face, Server, Sql, running_api  # noqa: E402  their asserts are rewritten
 
 TEMPLATE = "outdial_template"
 """The migrated database that the fixture `postgres` makes."""
