@@ -149,12 +149,14 @@ def test_a_carrier_that_rings_and_never_ends_the_call(play: Playbook) -> None:
 def test_a_talk_has_a_bound(play: Playbook) -> None:
     one, two = attempt(), attempt()
     play.launch(one, two)
-    play >> Answered(one.attempt_id) >> Answered(two.attempt_id)
+    play >> Answered(one.attempt_id)
+    play.at(1) >> Answered(two.attempt_id)
     play.at(MAX_CALL - 1)
-    play.at(MAX_CALL) << HangUp(one.attempt_id) << HangUp(two.attempt_id)
+    play.at(MAX_CALL) << HangUp(one.attempt_id)
     play >> Ended(one.attempt_id, cause=16, answered=True)
     play << settled(one, Disposition.ANSWERED)
-    play.at(MAX_CALL + 5) << settled(two, Disposition.ANSWERED)
+    play.at(MAX_CALL + 1) << HangUp(two.attempt_id)
+    play.at(MAX_CALL + 6) << settled(two, Disposition.ANSWERED)
 
 
 def test_every_event_twice_changes_nothing(play: Playbook) -> None:

@@ -210,15 +210,13 @@ async def run_engine(settings: Settings, stop: asyncio.Event, ready: Callable[[]
     from outdial.upkeep import Upkeep
 
     switch = SimulatedSwitch(os.environ[CARRIER_SOCKET])
-    async with opened(settings, "outdial engine") as store:
+    async with opened(settings, "outdial engine", size=6) as store:
         engine = Engine(store, switch, stop_grace=settings.stop_grace)
-        upkeep = asyncio.create_task(Upkeep(store).run(stop))
         ready()
-        try:
+        async with asyncio.TaskGroup() as group:
+            upkeep = group.create_task(Upkeep(store).run(stop))
             await engine.run(stop)
-        finally:
             upkeep.cancel()
-            await asyncio.wait([upkeep])
 
 
 async def run_push(settings: Settings, stop: asyncio.Event, ready: Callable[[], None]) -> None:

@@ -33,6 +33,8 @@ class CarrierLog:
 
     path: Path
     orders: list[dict[str, Any]] = field(default_factory=list)
+    refused: list[dict[str, Any]] = field(default_factory=list)
+    hung_up: list[dict[str, Any]] = field(default_factory=list)
     ended: set[str] = field(default_factory=set)
     _read: int = 0
 
@@ -49,7 +51,9 @@ class CarrierLog:
 
     def _take(self, line: dict[str, Any]) -> None:
         if line.get("order") == "originate":
-            self.orders.append(line)
+            (self.refused if "refused" in line else self.orders).append(line)
+        elif line.get("order") == "hang_up":
+            self.hung_up.append(line)
         elif line.get("event") == "ended":
             self.ended.add(line["attempt"])
 

@@ -279,7 +279,9 @@ def wait_for(
     began = time.monotonic()
     while not what():
         if time.monotonic() - began > within:
-            raise AssertionError(f"after {within:g} s: {otherwise if isinstance(otherwise, str) else otherwise()}")
+            raise AssertionError(
+                f"after {within:g} s: {otherwise if isinstance(otherwise, str) else otherwise()}"
+            )
         time.sleep(every)
     return time.monotonic() - began
 

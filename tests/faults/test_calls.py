@@ -192,6 +192,7 @@ def outlives_freezes(database: str, place: Path, rounds: int) -> None:
         log = around.log
         engine = around.engine()
         campaign = start_campaign(database, 100_000, receiver.url, per_second=20)
+        wait_for(lambda: log.look().placed >= 20, 60, "nothing is called")
         for _ in range(rounds):
             engine = overtaken(around, engine, log)
         rows(database, "DELETE FROM contact WHERE state = 'ready'")
@@ -199,6 +200,31 @@ def outlives_freezes(database: str, place: Path, rounds: int) -> None:
         rows(database, f"UPDATE campaign SET incomplete = {left} WHERE campaign_id = $1", campaign)
         found = all_ended(database, log, receiver)
     assert found.placed >= rounds * 20
+    assert found.unknown == 0
+
+
+def test_an_engine_frozen_in_the_middle_of_a_launch(database: str, place: Path) -> None:
+    """What it had not sent by then belongs to the next engine, and never leaves it again (G3)."""
+    create_master_key(place / "data")
+    make_vdn(database, place / "data", SECRET)
+    with receiving(place) as receiver, engines(database, place) as around:
+        log = around.log
+        first = around.engine()
+        start_campaign(database, 1000, receiver.url, per_second=1000)
+        launched(log)
+        first.freeze()
+        time.sleep(0.2)  # what is on its way to the carrier arrives
+        placed = log.look().placed
+        around.engine()
+        wait_for(lambda: log.look().placed > placed, 60, "nobody takes over")
+        first.thaw()
+        wait_for(first.ended, 10, "the overtaken engine goes on")
+        found = all_ended(database, log, receiver)
+    late = [order for order in (*log.orders[placed:], *log.hung_up) if order["connection"] == 1]
+    print(f"{placed} of 1000 were sent when it was frozen; {len(log.refused)} came late and were refused")
+    assert not late, "the overtaken engine gave orders"
+    assert len(log.refused) <= 1
+    assert MANY <= placed < 1000, "it was not in the middle: nothing is proved"
     assert found.unknown == 0
 
 

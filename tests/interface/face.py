@@ -274,7 +274,8 @@ class Face:
 
     def contacts(self, campaign: int) -> Rows:
         """The stored numbers of a campaign, in the order in which they came."""
-        return self.sql.rows("SELECT * FROM contact WHERE campaign_id = $1 ORDER BY contact_id", campaign)
+        query = "SELECT * FROM contact WHERE campaign_id = $1 ORDER BY due_at, contact_id"
+        return self.sql.rows(query, campaign)
 
     # -- requests ----------------------------------------------------------------------------------------
 

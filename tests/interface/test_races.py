@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterator
 
 import pytest
-from face import Server
+from face import Face, Server
 from races import CLIENTS, Crowd, blacklist_round, limit_round, replay_round, second_round
 
 PROCESSES = 3
@@ -14,11 +14,16 @@ ROUNDS = [pytest.param(4, id="few"), pytest.param(60, id="many", marks=pytest.ma
 
 
 @pytest.fixture(scope="module")
-def crowd(make_server: Server) -> Iterator[Crowd]:
+def served(make_server: Server) -> Iterator[Face]:
     with make_server(processes=PROCESSES) as face:
-        gathered = Crowd(face, PROCESSES)
-        yield gathered
-        gathered.close()
+        yield face
+
+
+@pytest.fixture
+def crowd(served: Face) -> Iterator[Crowd]:
+    gathered = Crowd(served, PROCESSES)
+    yield gathered
+    gathered.close()
 
 
 @pytest.mark.parametrize("rounds", ROUNDS)

@@ -47,7 +47,7 @@ def inner(parent: str, whole: dict[str, Any], name: str, *cases: tuple[str, Any,
 
 
 ABSENT = (("missing", ..., "02000001"), ("null", None, "02000001"), ("empty", "", "02000001"))
-NO_STRING = (("a number", 1234567, "02000006"), ("a list", [], "02000006"))
+NO_STRING: tuple[tuple[str, Any, str], ...] = (("a number", 1234567, "02000006"), ("a list", [], "02000006"))
 NO_INTEGER = (("a string", "30", "02000006"), ("a float", 30.0, "02000006"), ("true", True, "02000006"))
 
 REFUSED = [
@@ -232,7 +232,7 @@ def test_query_one_shows_what_was_created(face: Face) -> None:
 )
 def test_windows_may_not_overlap(face: Face, windows: tuple[tuple[str, str] | None, ...]) -> None:
     """Half-open: one that ends when the next begins is none (`test_query_one_shows_what_was_created`)."""
-    schedule = {}
+    schedule: dict[str, str] = {}
     for slot, window in enumerate(windows, 1):
         if window:
             schedule |= {f"workdayBeginTime{slot}": window[0], f"workdayEndTime{slot}": window[1]}

@@ -19,8 +19,8 @@ MAX_CALL: Final = 4 * 3600.0
 RELEASE_WITHIN: Final = 5.0
 """Seconds that a switch has to say the end of a call that was hung up."""
 
-PLACES_AT_ONCE: Final = 20
-"""Calls placed on one reading of the clocks."""
+PLACES_AT_ONCE: Final = 1
+"""Calls placed on one reading of the clocks: a process that is frozen between two of them must notice."""
 
 INQUIRE_AT_ONCE: Final = 500
 """Attempts in one inquiry."""

@@ -104,6 +104,7 @@ class Engine:
         self._store = store
         self._switch = switch
         self._lease = timedelta(seconds=lease)
+        self._stalled_after = lease / 2
         self._stop_grace = stop_grace
         self._clock = clock
         self._epoch = 0
@@ -186,10 +187,10 @@ class Engine:
 
     async def _drive_on(self) -> None:
         while True:
-            self._drive()
             before = self._clock().mono
+            self._drive()
             await self._pause()
-            if self._clock().mono - before > self._lease.total_seconds() / 2:
+            if self._clock().mono - before > self._stalled_after:
                 await self._after_a_stall()
 
     async def _pause(self) -> None:
@@ -212,7 +213,8 @@ class Engine:
     def _drive(self) -> None:
         if self._switch.connected != self._dialer.up:
             self._tell(SwitchUp() if self._switch.connected else SwitchDown())
-        while actions := self._dialer.poll(self._clock()):
+        until = self._clock().mono + self._stalled_after
+        while (now := self._clock()).mono < until and (actions := self._dialer.poll(now)):
             self._act(actions)
 
     def _act(self, actions: Sequence[Action]) -> None:
@@ -256,25 +258,23 @@ class Engine:
             self._tell(ClaimFailed(key))
             return
         ids: set[UUID] = set()
+        event: Event = ClaimFailed(key)
         try:
-            self._tell(await self._claimed(key, ids))
+            event = await self._claimed(key, ids)
         except Fenced:
             raise
         except CommitUnknown as error:
             log.warning("fate of a claim unknown", vdn=key[0], campaign=key[1], reason=str(error))
             self._orphans |= dict.fromkeys(ids, self._clock().mono)
             self._audit_at = 0.0
-            self._tell(ClaimFailed(key))
         except StoreUnavailable as error:
             log.warning("store unavailable", doing="claim", vdn=key[0], campaign=key[1], reason=str(error))
-            self._tell(ClaimFailed(key))
         except Exception as error:
             # One campaign's fault must not stop the others; the transaction was rolled back. The error's own
             # words may hold numbers.
             log.error("claim failed", vdn=key[0], campaign=key[1], error=type(error).__name__)
-            self._tell(ClaimFailed(key))
-        finally:
-            self._pending -= ids
+        self._tell(event)
+        self._pending -= ids
 
     async def _claimed(self, key: Key, ids: set[UUID]) -> Claimed:
         """The transaction of a claim; `ids` learns the attempts it intends. What it returns has committed."""

@@ -195,7 +195,10 @@ class Claim:
             )
 
     async def intend(self, wanted: Sequence[tuple[UUID, Candidate]]) -> list[Attempt]:
-        """Commit the intents (with the transaction): attempt rows, contacts dialing, launch time."""
+        """Commit the intents (with the transaction): attempt rows, contacts dialing, launch time.
+
+        The attempts come back in the order of `wanted`.
+        """
         campaign = self.paced.campaign
         rows = await self._tx.fetch(
             "intend",
@@ -206,6 +209,7 @@ class Claim:
             [candidate.contact_id for _, candidate in wanted],
             [candidate.caller or campaign.caller_no for _, candidate in wanted],
         )
+        order = {attempt_id: place for place, (attempt_id, _) in enumerate(wanted)}
         return [
             Attempt(
                 *self._key,
@@ -217,7 +221,7 @@ class Claim:
                 campaign.max_alerting_time,
                 self.now,
             )
-            for row in rows
+            for row in sorted(rows, key=lambda row: order[row["attempt_id"]])
         ]
 
     async def postpone(self, contact_id: int, due_at: datetime) -> None:
@@ -228,7 +232,6 @@ class Claim:
         """End contacts without a call."""
         if contact_ids:
             await Locked(self._tx, *self._key, self.now).end_contacts(contact_ids, disposition)
-            await self._tx.execute("wake_pushers")
 
 
 def _vdn_of(settlement: Settlement) -> int:

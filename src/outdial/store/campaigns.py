@@ -208,6 +208,7 @@ class Locked:
     async def end_contacts(self, contact_ids: Sequence[int], disposition: Disposition) -> int:
         """End ready contacts without another call; returns how many ended."""
         ended = await self._tx.fetchval("end_contacts", *self._key, contact_ids, disposition, self._now)
+        await self._tx.execute("wake_pushers")
         return int(ended or 0)
 
 

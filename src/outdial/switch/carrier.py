@@ -9,9 +9,10 @@ An order for an id that was ordered before is logged as a duplicate and places n
 **The proof of "unseen"**: no order is acted on before its line stands in the log, the log of earlier runs
 counts, one process at a time may hold it (a lock), and an inquiry is answered only after every byte that
 had already reached this process on any connection was read. So an id that is not in the log was never
-called. The proof is worth as much as the log: it must live and be lost together with the database that
-holds the attempts, and it is not synced (a crash of the machine may lose its tail). "Cannot tell" is said
-of an id that was ordered in an earlier run and has no end in the log.
+called. Nor will it be: an order that comes after that word, from an engine that was frozen while it gave
+it, is refused. The proof is worth as much as the log: it must live and be lost together with the database
+that holds the attempts, and it is not synced (a crash of the machine may lose its tail). "Cannot tell" is
+said of an id that was ordered in an earlier run and has no end in the log.
 
 **The protocol**: JSON lines. Orders: `originate`, `hang_up`, `inquire`; answers: `ringing`, `answered`,
 `ended`, `fates`. Each line is one object with that one key. Events of a call go to the connection that
@@ -116,7 +117,7 @@ def _fate(line: bytes) -> Iterator[tuple[UUID, Ended | None]]:
     attempt_id = UUID(entry.pop("attempt"))
     if entry.get("event") == "ended":
         yield attempt_id, msgspec.convert({**entry, "attempt_id": str(attempt_id)}, Ended)
-    elif entry.get("order") == "originate" and "duplicate" not in entry:
+    elif entry.get("order") == "originate" and not {"duplicate", "refused"} & entry.keys():
         yield attempt_id, None
 
 
@@ -240,6 +241,7 @@ class Carrier:
         self._numbers = 0
         self._calls: dict[UUID, Call] = {}
         self._over: dict[UUID, Ended | None] = {}
+        self._unseen: dict[UUID, None] = {}  # this was said of them
         self._forgot = False
         self._inquiries: set[asyncio.Task[None]] = set()
         for attempt_id, end in carrier_log.fates(lambda _: True):
@@ -276,8 +278,9 @@ class Carrier:
     def _originate(self, connection: Connection, order: Originate) -> None:
         seen = order.attempt_id in self._calls or order.attempt_id in self._over
         entry = {"attempt": order.attempt_id, "called": order.called, "caller": order.caller}
-        mark = {"duplicate": True} if seen else {}
-        if not self._write(order="originate", **entry, connection=connection.number, **mark) or seen:
+        late = order.attempt_id in self._unseen
+        mark = {"duplicate": True} if seen else {"refused": True} if late else {}
+        if not self._write(order="originate", **entry, connection=connection.number, **mark) or mark:
             return
         call = Call(order.attempt_id, script_of(order.called), connection)
         self._calls[call.attempt_id] = call
@@ -373,6 +376,9 @@ class Carrier:
             return Inquiry(attempt_id, Fate.ALIVE, call.answered)
         known = self._over if attempt_id in self._over else older
         if attempt_id not in known:
+            self._unseen[attempt_id] = None
+            if len(self._unseen) > self._remember:
+                del self._unseen[next(iter(self._unseen))]
             return Inquiry(attempt_id, Fate.UNSEEN)
         return known[attempt_id] or Inquiry(attempt_id, Fate.CANNOT_TELL)
 

@@ -66,7 +66,11 @@ WHERE end_at <= $1 AND state <> 'ended' AND deleted_at IS NULL LIMIT 100
 
 -- name: ended_with_ready
 -- Across VDNs: ended campaigns that still have ready contacts.
-SELECT vdn_id, campaign_id FROM campaign WHERE state = 'ended' AND incomplete > 0 AND deleted_at IS NULL LIMIT 100
+SELECT vdn_id, campaign_id FROM campaign c
+WHERE state = 'ended' AND incomplete > 0 AND deleted_at IS NULL
+  AND EXISTS (SELECT 1 FROM contact n WHERE n.vdn_id = c.vdn_id AND n.campaign_id = c.campaign_id
+              AND n.state = 'ready')
+LIMIT 100
 
 -- name: ready_contacts
 SELECT contact_id FROM contact WHERE vdn_id = $1 AND campaign_id = $2 AND state = 'ready' LIMIT 1000
