@@ -91,8 +91,8 @@ class Supervisor:
 
     `watch` is run beside them and cancelled before the last step, `finish`: PostgreSQL's
     `EmbeddedPostgres.watch` and `.stop`. `at_stop` is called first of all when the end begins: it closes
-    what is kept open for restarts, such as a listening socket that nobody will serve any more. Runs in the main thread, in asyncio's own loop (uvloop keeps
-    SIGCHLD for itself).
+    what is kept open for restarts, such as a listening socket that nobody will serve any more. Runs in the
+    main thread, in asyncio's own loop (uvloop keeps SIGCHLD for itself).
     """
 
     def __init__(

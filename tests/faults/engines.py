@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO, Any
 
 from calling import CarrierLog
 from serving import clean_environment, wait_for
@@ -47,9 +50,23 @@ class Run:
         self.process.wait(10)
 
 
+class Line:
+    """The carrier's protocol: JSON lines, each an object with one key."""
+
+    def __init__(self, words: IO[bytes]) -> None:
+        self._words = words
+
+    def tell(self, order: str, **body: Any) -> None:
+        self._words.write(json.dumps({order: body}).encode() + b"\n")
+        self._words.flush()
+
+    def hear(self) -> dict[str, Any]:
+        return dict(json.loads(self._words.readline()))
+
+
 @dataclass
 class Engines:
-    """A carrier and a pusher, and engines as they are asked for."""
+    """A carrier, a pusher and engines, as they are asked for."""
 
     dsn: str
     folder: Path
@@ -98,12 +115,24 @@ class Engines:
         assert not run.ended(), run.said()
         return run
 
-    def surround(self) -> None:
-        """Start the carrier and the pusher."""
+    def carrier(self) -> Run:
+        """The carrier that all engines share."""
         times = ("--ring", str(self.ring), "--talk", str(self.talk))
         log = str(self.folder / "carrier.jsonl")
-        self.start("outdial.switch.carrier", "--socket", self._socket, "--log", log, *times)
-        self.start("outdial.compose", "push")
+        return self.start("outdial.switch.carrier", "--socket", self._socket, "--log", log, *times)
+
+    def pusher(self) -> Run:
+        """A pusher beside them."""
+        return self.start("outdial.compose", "push")
+
+    @contextmanager
+    def line(self) -> Iterator[Line]:
+        """A line to the carrier, as an engine has one."""
+        with socket.socket(socket.AF_UNIX) as ours:
+            ours.settimeout(10)
+            ours.connect(self._socket)
+            with ours.makefile("rwb") as words:
+                yield Line(words)
 
     @property
     def _socket(self) -> str:
@@ -114,10 +143,9 @@ class Engines:
 def engines(
     dsn: str, folder: Path, *, ring: float = 0.3, talk: float = 1.5, source: Path | None = None
 ) -> Iterator[Engines]:
-    """The surroundings of engines on a database; nothing survives."""
+    """A place for engines on a database; nothing survives."""
     found = Engines(dsn, folder, ring, talk, source)
     try:
-        found.surround()
         yield found
     finally:
         for run in found.runs:

@@ -9,6 +9,7 @@ import random
 import signal
 import time
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from calling import (
@@ -189,6 +190,8 @@ def outlives_freezes(database: str, place: Path, rounds: int) -> None:
     create_master_key(place / "data")
     make_vdn(database, place / "data", SECRET)
     with receiving(place) as receiver, engines(database, place) as around:
+        around.carrier()
+        around.pusher()
         log = around.log
         engine = around.engine()
         campaign = start_campaign(database, 100_000, receiver.url, per_second=20)
@@ -208,6 +211,8 @@ def test_an_engine_frozen_in_the_middle_of_a_launch(database: str, place: Path) 
     create_master_key(place / "data")
     make_vdn(database, place / "data", SECRET)
     with receiving(place) as receiver, engines(database, place) as around:
+        around.carrier()
+        around.pusher()
         log = around.log
         first = around.engine()
         start_campaign(database, 1000, receiver.url, per_second=1000)
@@ -226,6 +231,22 @@ def test_an_engine_frozen_in_the_middle_of_a_launch(database: str, place: Path) 
     assert len(log.refused) <= 1
     assert MANY <= placed < 1000, "it was not in the middle: nothing is proved"
     assert found.unknown == 0
+
+
+def test_an_order_that_comes_after_the_word_unseen_is_refused(place: Path) -> None:
+    """So nobody is called twice by an engine that was frozen while it gave the order (G3)."""
+    late, other = str(uuid4()), str(uuid4())
+    with engines("postgresql://", place) as around:
+        around.carrier()
+        with around.line() as line:
+            line.tell("inquire", ref=1, attempt_ids=[late])
+            assert [fate["fate"] for fate in line.hear()["fates"]["fates"]] == ["unseen"]
+            for attempt in (late, other):
+                line.tell("originate", attempt_id=attempt, called="80001", caller="100")
+            assert line.hear() == {"ringing": {"attempt_id": other}}
+        log = around.log.look()
+    assert [order["attempt"] for order in log.orders] == [other]
+    assert [order["attempt"] for order in log.refused] == [late]
 
 
 def test_a_frozen_engine_is_overtaken_once(database: str, place: Path) -> None:
