@@ -378,7 +378,7 @@ async def test_a_claim_of_unknown_fate_calls_nobody_and_is_taken_back(
 
     async def losing(self: Postgres, conn: Any, xid: str | None, started: Any) -> None:
         await commit(self, conn, xid, started)
-        intended = await house.sql.fetchval("SELECT count(*) FROM attempt")
+        intended = await conn.fetchval("SELECT count(*) FROM attempt")
         if self.name.startswith("engine") and intended and not lost:
             lost.append(intended)
             raise CommitUnknown("the test lost it")
