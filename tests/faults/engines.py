@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -12,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from calling import CarrierLog
 from serving import clean_environment, wait_for
@@ -53,7 +54,7 @@ class Run:
 class Line:
     """The carrier's protocol: JSON lines, each an object with one key."""
 
-    def __init__(self, words: IO[bytes]) -> None:
+    def __init__(self, words: io.BufferedRWPair) -> None:
         self._words = words
 
     def tell(self, order: str, **body: Any) -> None:

@@ -113,7 +113,7 @@ def test_no_call_without_the_database(serve: Serve) -> None:
     server.make_vdn(secret=SECRET)
     log = CarrierLog(server.carrier_log)
     with receiving(server.data.parent) as receiver:
-        start_campaign(server.dsn, 400, receiver.url, per_second=40)
+        start_campaign(server.dsn, 240, receiver.url, per_second=40)
         launched(log)
         victims = server.of("postmaster", "backend")
         for victim in victims:
@@ -129,7 +129,7 @@ def test_no_call_without_the_database(serve: Serve) -> None:
         launched(log)
         server.one("postmaster").signal(signal.SIGKILL)
         found = all_ended(server.dsn, log, receiver)
-    assert found.numbers == 400
+    assert found.numbers == 240
     assert found.unknown == 0
 
 

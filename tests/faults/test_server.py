@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import random
 import re
 import signal
 import subprocess
@@ -40,7 +41,7 @@ def test_sigterm_under_load(serve: Serve) -> None:
     server = serve(**SETTINGS, api_processes=2)
     log = CarrierLog(server.carrier_log)
     with receiving(server.data.parent) as receiver, adders(server, secret=SECRET) as clients:
-        start_campaign(server.dsn, 300, receiver.url, per_second=40)
+        start_campaign(server.dsn, 200, receiver.url, per_second=40)
         with clients.adding():
             launched(log)
             wait_for(lambda: clients.acknowledged() >= 50 and len(log.look().alive) >= 10, 60, "no load")
@@ -106,7 +107,8 @@ def test_no_start_without_the_master_key_of_existing_secrets(serve: Serve) -> No
     ],
 )
 def test_a_wrong_setting_is_refused_by_name(place: Path, name: str, value: str) -> None:
-    server = Server(place / "data", **{name: value})
+    settings: dict[str, Any] = {name: value}
+    server = Server(place / "data", **settings)
     try:
         said = refused(server)
     finally:
@@ -285,13 +287,14 @@ def test_a_revoked_key_opens_nothing_after_a_second(serve: Serve) -> None:
 
 # -- what logs hold ----------------------------------------------------------------------------------------
 
-NUMBERS = [f"8613577{nth:02d}{(nth * 7919) % 100000:05d}{'01' if nth % 2 else '03'}" for nth in range(50)]
+_CHANCE = random.Random(20260303)
+NUMBERS = [f"{''.join(_CHANCE.choices('123456789', k=12))}{'01' if nth % 2 else '03'}" for nth in range(50)]
 MARKS = ("WORDSOFTHEBODY", "WORDSINTHEURL", "WORDSTHATAREWRONG")
 
 
 def told_in(text: str, numbers: Sequence[str]) -> list[str]:
     """The numbers of which more than the last 4 digits stand in a text: any 7 of their digits in a row."""
-    return [n for n in numbers if any(n[at : at + 7] in text for at in range(3, len(n) - 6))]
+    return [n for n in numbers if any(n[at : at + 7] in text for at in range(len(n) - 6))]
 
 
 def misuse(server: Server, key: AccessKey, campaign: int) -> None:
