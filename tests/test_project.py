@@ -26,7 +26,7 @@ from outdial.config import documented, variable_of
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "src" / "outdial"
 # Folders that hold no file of the repository, for a checkout whose git cannot be asked.
-UNTRACKED = {".git", ".venv", "data", "build", "dist", "results", "__pycache__"}
+UNTRACKED = {".hypothesis", ".git", ".venv", "data", "build", "dist", "results", "__pycache__"}
 
 
 def read(path: str) -> str:

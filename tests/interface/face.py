@@ -165,7 +165,8 @@ class Processes:
     def _one(self) -> None:
         ready, tell = os.pipe()
         fd = self._socket.fileno()
-        env = compose.environment(self._settings) | {compose.LISTEN_FD: str(fd), READY_FD: str(tell)}
+        env = {name: value for name, value in os.environ.items() if not name.startswith("OUTDIAL_")}
+        env |= compose.environment(self._settings) | {compose.LISTEN_FD: str(fd), READY_FD: str(tell)}
         if self._source is not None:
             env["PYTHONPATH"] = str(self._source)
         command = [sys.executable, "-m", "outdial.compose", "api"]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from face import NEW, OLD, Face, hides
+from face import NEW, OLD, PREFIX, Face, hides
 
 BIG = 2**63
 CUSTOM_FIELD_FORBIDS = "`~!@#$%^&*()+=|{}'\":;<>/?.\\[]¥–,"
@@ -66,7 +66,7 @@ CAMPAIGN_IDS = [
 @pytest.mark.parametrize("bad", [case(bad) for bad in VDN_IDS])
 def test_table_1_vdn_id(face: Face, bad: Bad) -> None:
     with face.nothing_kept():
-        answer = face.call("POST", f"{bad.value}/calldata/1", {"callDataList": []})
+        answer = face.call("POST", f"{PREFIX}/{bad.value}/calldata/1", {"callDataList": []})
     face.refuses(answer, bad.code, says=bad.says)
 
 
