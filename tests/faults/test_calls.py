@@ -166,6 +166,13 @@ def test_kill_of_the_pusher(serve: Serve) -> None:
 # -- a frozen engine ---------------------------------------------------------------------------------------
 
 
+BACKENDS = """
+    SELECT pid, application_name, state, wait_event, pg_blocking_pids(pid) AS blocked_by,
+        now() - xact_start AS transaction, now() - state_change AS since, query
+    FROM pg_stat_activity WHERE datname = current_database()
+"""
+
+
 def overtaken(around: Engines, frozen: Run, log: CarrierLog) -> Run:
     """Freeze an engine with calls under way, let another take over, thaw it: it ends within 3 s."""
     launched(log)
@@ -175,7 +182,12 @@ def overtaken(around: Engines, frozen: Run, log: CarrierLog) -> Run:
     assert len(under_way) >= MANY
     other = around.engine()
     query = "SELECT recovered_at FROM engine WHERE pid = $1 AND recovered_at IS NOT NULL"
-    wait_for(lambda: rows(around.dsn, query, frozen.pid), 30, other.said, every=0.05)
+    wait_for(
+        lambda: rows(around.dsn, query, frozen.pid),
+        30,
+        lambda: other.said() + "\n" + "\n".join(map(str, rows(around.dsn, BACKENDS))),
+        every=0.05,
+    )
     assert "attempts adopted" in other.said()
     frozen.thaw()
     took = wait_for(frozen.ended, 10, "the overtaken engine goes on")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from uuid import UUID, uuid4
 
 import pytest
@@ -185,13 +186,18 @@ async def test_a_line_cut_short_by_a_crash_does_not_spoil_the_next_connection(fa
         if said != whole[:20]:
             await reader.read()
         writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+        over.append(said)
 
+    over: list[bytes] = []
     listener = Listener(far.address)
     async with await asyncio.start_unix_server(far_end, far.address):
         await listener.connect()
         await until(lambda: listener.downs == 2 and len(listener.events) == 2)
         assert listener.events == [Ringing(call.attempt_id)] * 2
         await listener.switch.close()
+        await until(lambda: len(over) == 3)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
