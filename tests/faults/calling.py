@@ -36,6 +36,7 @@ class CarrierLog:
     refused: list[dict[str, Any]] = field(default_factory=list)
     hung_up: list[dict[str, Any]] = field(default_factory=list)
     ended: set[str] = field(default_factory=set)
+    """Attempts whose call is over: by an end, or with the carrier that held it."""
     _read: int = 0
 
     def look(self) -> CarrierLog:
@@ -56,6 +57,8 @@ class CarrierLog:
             self.hung_up.append(line)
         elif line.get("event") == "ended":
             self.ended.add(line["attempt"])
+        elif line.get("event") == "listening":
+            self.ended |= self.alive
 
     @property
     def placed(self) -> int:

@@ -36,14 +36,15 @@ MANY = 5
 def kill_while_calling(server: Server, log: CarrierLog, kills: int, *roles: str) -> list[int]:
     """Kill the processes of these roles (none: everything) again and again while calls are under way.
 
-    In turn as soon as calls leave, when intents have just been committed and more are about to be, and at
-    any later moment of their second. Returns how many calls were under way at each kill.
+    In turn at any moment of a launch's second, as soon as calls leave, and when what the kill before left has
+    been taken over. Returns how many calls were under way at each kill.
     """
     chance = random.Random(SEED + kills)
+    moments = ((0.0, 1.0), (0.0, 0.01), (1.2, 2.5))
     under_way = []
     for nth in range(kills):
         launched(log)
-        time.sleep(chance.uniform(0, 0.01) if nth % 2 else chance.uniform(0, 1.0))
+        time.sleep(chance.uniform(*moments[nth % 3]))
         under_way.append(len(log.look().alive))
         if roles:
             for process in server.of(*roles):

@@ -322,7 +322,10 @@ def served(make_server: Server) -> Iterator[Face]:
 
 @pytest.mark.parametrize(
     ("runs", "steps"),
-    [pytest.param(40, 30, id="small"), pytest.param(500, 50, id="large", marks=pytest.mark.long)],
+    [
+        pytest.param(40, 30, id="small"),
+        pytest.param(500, 50, id="large", marks=[pytest.mark.long, pytest.mark.timeout(1500)]),
+    ],
 )
 def test_the_interface_against_a_model_of_the_rules(served: Face, runs: int, steps: int) -> None:
     """Every answer is foretold, and every code that the rules can earn occurs."""

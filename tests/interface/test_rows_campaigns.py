@@ -98,8 +98,9 @@ def test_states_and_verbs(face: Face, life: Any, verb: str) -> None:
         return
     assert face.call(method, f"{OLD}/{campaign}{tail}").code == "0200000"
     if verb == "delete":
-        face.refuses(face.call("GET", f"{OLD}/{campaign}"), "0200007")
         face.refuses(face.add(campaign, ["1"]), "0200007")
+        for other in ("GET", ""), *METHODS.values():
+            face.refuses(face.call(other[0], f"{OLD}/{campaign}{other[1]}"), "0200007")
     else:
         stored = face.sql.value("SELECT state FROM campaign WHERE campaign_id = $1", campaign)
         assert stored == AFTER[verb]
