@@ -47,6 +47,7 @@ def kill_while_adding(
             time.sleep(chance.uniform(0, 0.3))
             wait_for(lambda: clients.open, 60, "no request is under way", every=0.001)
             time.sleep(chance.uniform(0, 0.005))
+            wait_for(lambda: clients.open, 60, "no request is under way", every=0.0005)
             under_way.append(len(clients.open))
             if roles:
                 for process in server.of(*roles):
