@@ -224,7 +224,7 @@ def ask(dsn: str, work: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
         try:
             return await work(conn)
         finally:
-            await conn.close()
+            conn.terminate()
 
     return asyncio.run(connected())
 
@@ -257,7 +257,9 @@ def serving(folder: Path, *, source: Path | None = None, **settings: Any) -> Ite
 def clean_environment(source: Path | None = None) -> dict[str, str]:
     """Ours without any setting of outdial; `source`: the package is taken from there."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("OUTDIAL_")}
-    return kept | ({"PYTHONPATH": str(source)} if source is not None else {})
+    if source is not None:
+        kept["PYTHONPATH"] = os.pathsep.join([str(source), *filter(None, [kept.get("PYTHONPATH")])])
+    return kept
 
 
 def ready(port: int) -> bool:

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from uuid import uuid4
 
+import asyncpg
 import pytest
 from calling import (
     SECRET,
@@ -24,7 +25,7 @@ from calling import (
     start_campaign,
 )
 from engines import Engines, Run, engines
-from serving import Serve, Server, make_vdn, wait_for
+from serving import Serve, Server, ask, make_vdn, wait_for
 
 from outdial.store.sealing import create_master_key
 
@@ -165,6 +166,27 @@ def test_kill_of_the_pusher(serve: Serve) -> None:
 
 
 # -- a frozen engine ---------------------------------------------------------------------------------------
+
+
+def test_a_session_that_stops_in_the_middle_of_a_request_holds_up_nobody(database: str, place: Path) -> None:
+    """As of a process frozen between Parse and Sync: none of PostgreSQL's timeouts covers it then."""
+    create_master_key(place / "data")
+    make_vdn(database, place / "data", SECRET)
+
+    async def stopped(conn: asyncpg.Connection) -> float:
+        await conn.execute("BEGIN")
+        await conn.execute("SELECT 1 FROM campaign FOR NO KEY UPDATE")
+        await conn.prepare("SELECT 1 FROM attempt")  # asyncpg sends Parse, Describe, Flush
+        around.engine()
+        return wait_for(lambda: log.look().placed, 20, "nothing is called")
+
+    with receiving(place) as receiver, engines(database, place) as around:
+        around.carrier()
+        log = around.log
+        start_campaign(database, 20, receiver.url, per_second=20)
+        took = ask(f"{database}&application_name=outdial+engine+0", stopped)
+    print(f"calls leave after {took:.1f} s")
+    assert took >= 3.0, "it held up nobody: nothing is proved"
 
 
 BACKENDS = """

@@ -361,8 +361,8 @@ def test_logs_hold_no_number_no_secret_and_no_body(serve: Serve) -> None:
     status = server.stop()
     assert status == 0
     told = server.errors.read_text() + (server.data / "postgres.log").read_text()
-    assert len(told) > 10_000
-    assert "answered" in told
+    for event in ("answered", "not authenticated", "process died", "was terminated by signal 9"):
+        assert event in told, "too little happened: nothing is proved"
     assert told_in(told, NUMBERS) == []
     secrets = [key.secret, SECRET, *MARKS, (server.data / "postgres.password").read_text().strip()]
     assert [secret for secret in secrets if secret in told] == []

@@ -18,6 +18,9 @@ from outdial.model import Attempt, Disposition, Recycle, Settlement
 from outdial.store.campaigns import Locked, campaign
 from outdial.store.postgres import Connection, Postgres, Transaction
 
+STOPPED = timedelta(seconds=5)
+"""After which a session that does not finish its request is ended; as long as one idle in a transaction."""
+
 
 @dataclass(frozen=True, slots=True)
 class OpenAttempt:
@@ -106,7 +109,11 @@ class Calls:
         await self._db.fetch("resign", epoch)
 
     async def fence_dead(self, epoch: int, dead: Iterable[int]) -> None:
-        """Fence the other runs whose lease ran out, and the `dead` ones, whose process is gone."""
+        """Fence the other runs whose lease ran out, and the `dead` ones, whose process is gone.
+
+        What a frozen one holds in the database ends before: the server's own timeouts miss one case.
+        """
+        await self._db.fetch("end_stopped_sessions", STOPPED)
         await self._db.fetch("fence", epoch, list(dead))
 
     async def fenced(self, epoch: int, *, since: timedelta) -> list[int]:

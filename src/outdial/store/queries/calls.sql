@@ -127,6 +127,14 @@ WITH dead AS MATERIALIZED (
 )
 UPDATE engine e SET fenced_at = clock_timestamp() FROM dead WHERE e.epoch = dead.epoch
 
+-- name: end_stopped_sessions
+-- Across VDNs: sessions of ours that stopped in the middle of a request ($1 ago) with a transaction open, as
+-- those of a frozen process do. Between Parse and Sync no timeout of the server's is running, and the locks
+-- would hold up every other run.
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE datname = current_database() AND usename = current_user AND application_name LIKE 'outdial %'
+  AND state = 'active' AND wait_event = 'ClientRead' AND state_change < clock_timestamp() - $1::interval
+
 -- name: runs_of_host
 SELECT epoch, pid FROM engine WHERE host = $1 AND recovered_at IS NULL AND fenced_at IS NULL
 
