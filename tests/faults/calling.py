@@ -37,6 +37,8 @@ class CarrierLog:
     hung_up: list[dict[str, Any]] = field(default_factory=list)
     ended: set[str] = field(default_factory=set)
     """Attempts whose call is over: by an end, or with the carrier that held it."""
+    cut_off: int = 0
+    """Calls that were under way when their carrier died."""
     _read: int = 0
 
     def look(self) -> CarrierLog:
@@ -58,6 +60,7 @@ class CarrierLog:
         elif line.get("event") == "ended":
             self.ended.add(line["attempt"])
         elif line.get("event") == "listening":
+            self.cut_off += len(self.alive)
             self.ended |= self.alive
 
     @property

@@ -217,16 +217,30 @@ class Server:
 
 
 def ask(dsn: str, work: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
-    """Do something over a fresh connection."""
+    """Do something over a fresh connection, as soon as the database lets one in."""
 
     async def connected() -> T:
-        conn = await asyncpg.connect(dsn, timeout=10, command_timeout=60)
+        conn = await _connection(dsn)
         try:
             return await work(conn)
         finally:
             conn.terminate()
 
     return asyncio.run(connected())
+
+
+async def _connection(dsn: str) -> asyncpg.Connection:
+    until = time.monotonic() + READY_WITHIN
+    while True:
+        try:
+            conn = await asyncpg.connect(dsn, timeout=10, command_timeout=60)
+            await conn.fetchval("SELECT 1")
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):  # it recovers from what we did to it
+            if time.monotonic() > until:
+                raise
+            await asyncio.sleep(0.05)
+        else:
+            return conn
 
 
 def make_vdn(dsn: str, data: Path, secret: str | None = None) -> AccessKey:

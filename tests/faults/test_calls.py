@@ -34,11 +34,11 @@ MANY = 5
 """Calls under way that make a kill worth something."""
 
 
-def kill_while_calling(server: Server, log: CarrierLog, kills: int, *roles: str) -> list[int]:
+def kill_while_calling(server: Server, log: CarrierLog, kills: int, *roles: str) -> None:
     """Kill the processes of these roles (none: everything) again and again while calls are under way.
 
     In turn at any moment of a launch's second, as soon as calls leave, and when what the kill before left has
-    been taken over. Returns how many calls were under way at each kill.
+    been taken over.
     """
     chance = random.Random(SEED + kills)
     moments = ((0.0, 1.0), (0.0, 0.01), (1.2, 2.5))
@@ -55,7 +55,6 @@ def kill_while_calling(server: Server, log: CarrierLog, kills: int, *roles: str)
             server.start(wait=False)
     print(f"seed {SEED}: {kills} kills, calls under way at each {under_way}")
     assert sum(n >= MANY for n in under_way) >= 0.3 * kills, "too few calls were under way: nothing is proved"
-    return under_way
 
 
 def leases_run_out(server: Server) -> None:
@@ -64,20 +63,21 @@ def leases_run_out(server: Server) -> None:
 
 
 def survives_kills(serve: Serve, kills: int, numbers: int, *roles: str, wait_for_leases: bool = True) -> str:
-    """Kills, then the verdict; UNKNOWN at most as many as were under way. Returns what the server said."""
+    """Kills, then the verdict; UNKNOWN at most what died with the carrier. Returns what the server said."""
     server = serve(**SETTINGS)
     server.make_vdn(secret=SECRET)
     log = CarrierLog(server.carrier_log)
     with receiving(server.data.parent) as receiver:
         start_campaign(server.dsn, numbers, receiver.url, per_second=60)
-        under_way = kill_while_calling(server, log, kills, *roles)
+        kill_while_calling(server, log, kills, *roles)
         if not roles:
             server.wait_ready()
         if not wait_for_leases:
             leases_run_out(server)
         found = all_ended(server.dsn, log, receiver)
     assert found.numbers == numbers
-    assert found.unknown <= sum(under_way)
+    assert found.unknown <= log.cut_off
+    assert (log.cut_off > 0) == (roles != ("engine",))
     return server.errors.read_text(encoding="utf-8")
 
 
@@ -264,7 +264,7 @@ def test_an_engine_frozen_in_the_middle_of_a_launch(database: str, place: Path) 
     print(f"{placed} of 1000 were sent when it was frozen; {len(log.refused)} came late and were refused")
     assert not late, "the overtaken engine gave orders"
     assert len(log.refused) <= 1
-    assert MANY <= placed < 1000, "it was not in the middle: nothing is proved"
+    assert 1 <= placed < 1000, "it was not in the middle: nothing is proved"
     assert found.unknown == 0
 
 

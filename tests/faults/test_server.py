@@ -331,6 +331,7 @@ def test_logs_hold_no_number_no_secret_and_no_body(serve: Serve) -> None:
     server = serve(**SETTINGS, log_level="debug", api_processes=2)
     key = server.make_vdn(secret=SECRET)
     log = CarrierLog(server.carrier_log)
+    log_of_postgres = server.data / "postgres.log"
     with receiving(server.data.parent) as receiver:
         dead = receiver.url.replace("/results", "/WORDSINTHEURL?token=WORDSINTHEURL")
         campaign = start_campaign(server.dsn, 1, f"{dead}", per_second=60)
@@ -355,12 +356,13 @@ def test_logs_hold_no_number_no_secret_and_no_body(serve: Serve) -> None:
         wait_for(lambda: log.look().placed >= 51, 60, "they are not called")
         server.one("engine").signal(signal.SIGKILL)
         server.of("backend")[-1].signal(signal.SIGKILL)
+        wait_for(lambda: "terminated by signal 9" in log_of_postgres.read_text(), 60, "it lives on")
         wait_for(
             lambda: not server.rows("SELECT 1 FROM contact WHERE state <> 'done'"), 60, "no end", every=0.2
         )
     status = server.stop()
     assert status == 0
-    told = server.errors.read_text() + (server.data / "postgres.log").read_text()
+    told = server.errors.read_text() + log_of_postgres.read_text()
     for event in ("answered", "not authenticated", "process died", "was terminated by signal 9"):
         assert event in told, "too little happened: nothing is proved"
     assert told_in(told, NUMBERS) == []
