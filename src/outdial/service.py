@@ -21,7 +21,6 @@ from outdial.model import (
     CallData,
     Campaign,
     CampaignState,
-    Disposition,
     Duplicates,
     Edition,
     Vdn,
@@ -276,6 +275,3 @@ def _admitted(outcome: Outcome, add: Add) -> Admitted:
 
 def _no_campaign() -> Refusal:
     return Refusal(Code.NOT_FOUND, "campaignId: no such campaign in this VDN")
-
-
-__all__ = ["AddRequest", "Disposition", "NotJsonBody", "Service", "key_of"]

@@ -7,9 +7,6 @@ ON CONFLICT (vdn_id, number) DO NOTHING RETURNING number
 -- An entry that has expired does not stand in the way of a new one.
 DELETE FROM blacklist WHERE vdn_id = $1 AND number = ANY($2::text[]) AND expires_at <= $3
 
--- name: present_entries
-SELECT number FROM blacklist WHERE vdn_id = $1 AND number = ANY($2::text[])
-
 -- name: overwrite_entries
 INSERT INTO blacklist (vdn_id, number, expires_at, restrict_times, restrict_period, created_at)
 SELECT $1, number, $3, $4, $5, $6 FROM unnest($2::text[]) number

@@ -81,7 +81,7 @@ ORDER BY r.req
 WITH gone AS (
     DELETE FROM stored_answer WHERE vdn_id = $1 AND idempotency_key = $3 AND expires_at <= $4
 )
-SELECT total_size, contact_ids, body_key, idempotency_key IS NOT DISTINCT FROM $3 AS same_idempotency_key
+SELECT total_size, contact_ids, body_key
 FROM stored_answer
 WHERE vdn_id = $1 AND (request_key = $2 OR idempotency_key = $3) AND expires_at > $4
 ORDER BY (request_key = $2) DESC
