@@ -127,6 +127,18 @@ def test_after_the_window_the_same_bytes_are_a_stranger(face: Face) -> None:
     assert len(face.contacts(campaign)) == 1
 
 
+def test_a_window_that_ends_while_a_repeat_is_judged(face: Face) -> None:
+    """Let in at the last moment: its answer is there though its time is over, until no such request lives."""
+    campaign = face.campaign()
+    request = face.adding(campaign, ["1"])
+    first = face.send(request)
+    assert first.code == "0200000"
+    over = "UPDATE stored_answer SET expires_at = now() - $1::interval WHERE expires_at > now()"
+    face.sql.do(over, timedelta(milliseconds=1))
+    replays(face, request, first)
+    assert len(face.contacts(campaign)) == 1
+
+
 def test_another_signature_is_another_request(face: Face) -> None:
     """The same body signed a millisecond later: judged like any other."""
     campaign = face.campaign()

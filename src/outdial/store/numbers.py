@@ -10,7 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -35,6 +35,11 @@ cost, and one campaign whose row is held does not hold up the others."""
 
 QUEUE_WAIT = 1.5
 """Seconds an add may wait for its flush before it is answered 0200006, untouched."""
+
+
+LINGER = timedelta(minutes=1)
+"""How long an answer outlives its window: a request let in at the window's last moment still finds it. Longer
+than a request lives, plus what the clocks of several hosts may differ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,8 +250,8 @@ class Numbers:
         return StoredAnswer(admitted, row["body_key"])
 
     async def forget_answers(self) -> None:
-        """Remove the answers whose time is over."""
-        await self._db.fetch("forget_answers", self._now())
+        """Remove the answers whose time is over, and `LINGER` more: no request that needs one is under way."""
+        await self._db.fetch("forget_answers", self._now() - LINGER)
 
 
 @dataclass(frozen=True, slots=True)

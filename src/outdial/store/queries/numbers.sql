@@ -77,13 +77,14 @@ ORDER BY r.req
 
 -- name: stored_answer
 -- The answer of an accepted add, by its signature or its Idempotency-Key. A key whose time is over is
--- forgotten here, so that it does not stand in the way of its next use.
+-- forgotten here, so that it does not stand in the way of its next use. A signature's answer has no such
+-- condition: whoever asks for it came inside the signature's window, which may end while it is judged.
 WITH gone AS (
     DELETE FROM stored_answer WHERE vdn_id = $1 AND idempotency_key = $3 AND expires_at <= $4
 )
 SELECT total_size, contact_ids, body_key
 FROM stored_answer
-WHERE vdn_id = $1 AND (request_key = $2 OR idempotency_key = $3) AND expires_at > $4
+WHERE vdn_id = $1 AND (request_key = $2 OR idempotency_key = $3 AND expires_at > $4)
 ORDER BY (request_key = $2) DESC
 LIMIT 1
 
@@ -92,6 +93,7 @@ LIMIT 1
 UPDATE stored_answer SET contact_ids = $3 WHERE vdn_id = $1 AND request_key = $2
 
 -- name: forget_answers
+-- $1 is past the end of the window by more than the longest judgement of a request takes.
 DELETE FROM stored_answer
 WHERE (vdn_id, request_key) IN (SELECT vdn_id, request_key FROM stored_answer
                                 WHERE expires_at <= $1 ORDER BY expires_at LIMIT 5000 FOR UPDATE SKIP LOCKED)
