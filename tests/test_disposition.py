@@ -25,7 +25,13 @@ DOCUMENTED = {
     "34606": D.NO_REPLY,
     "34608": D.UNKNOWN,
 }
-OUR_OWN = {"90001": D.BLACKLISTED, "90002": D.RECYCLED, "90003": D.NOT_ATTEMPTED, "90004": D.NOT_ALLOWED}
+OUR_OWN = {
+    "90001": D.BLACKLISTED,
+    "90002": D.RECYCLED,
+    "90003": D.NOT_ATTEMPTED,
+    "90004": D.NOT_ALLOWED,
+    "90005": D.BAD_CALLER,
+}
 
 
 def test_every_disposition_has_a_fail_code_of_its_own() -> None:

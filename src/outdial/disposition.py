@@ -66,6 +66,7 @@ _FAIL_CODES: Final = {
     Disposition.RECYCLED: "90002",
     Disposition.NOT_ATTEMPTED: "90003",
     Disposition.NOT_ALLOWED: "90004",
+    Disposition.BAD_CALLER: "90005",
 }
 
 

@@ -113,11 +113,68 @@ class TimerPacing:
     call_interval: int
 
 
+class SpecialDateKind(IntEnum):
+    """How a special date says which days it means (wire/campaign-api.md §4.2)."""
+
+    WEEKLY = 1
+    DATES = 2
+    YEARLY = 3
+
+
+@dataclass(frozen=True, slots=True)
+class SpecialDate:
+    """Days on which the special windows hold instead of the daily ones.
+
+    `weekdays` (1 Monday to 7 Sunday) for a weekly one; else `first` and `last`, both inclusive: ISO dates
+    "yyyy-mm-dd", or "mm-dd" for a yearly one, which may run over the turn of the year.
+    """
+
+    special_date_id: int
+    name: str
+    kind: SpecialDateKind
+    weekdays: tuple[int, ...] = ()
+    first: str = ""
+    last: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RetryRule:
+    """After an attempt that ended so: up to `retries` more, each `interval` seconds later."""
+
+    dispositions: tuple[str, ...]
+    retries: int
+    interval: int
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """Which numbers are tried again (wire/campaign-api.md §5.1). Without days and rules: none.
+
+    `days` and `tries_a_day`: every number that was not reached, so often on so many days. `rules`: by the
+    result of the attempt. `never`: fail codes after which a number is not tried again.
+    """
+
+    days: int = 0
+    tries_a_day: int = 0
+    rules: tuple[RetryRule, ...] = ()
+    never: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CallerNumber:
+    """A calling number of a campaign; a smaller `priority` (1 to 5) is taken first."""
+
+    number: str
+    priority: int = 3
+
+
 @dataclass(frozen=True, slots=True)
 class Campaign:
     """A list of numbers to call, with when, how fast and where the results go.
 
-    `windows` has three slots; a slot without a window is None. `max_alerting_time` is in seconds.
+    `windows` has three slots; a slot without a window is None; `special_windows` has three or none.
+    `max_alerting_time` is in seconds. `priority` 1 is first when campaigns share the trunks. `max_cps` (calls
+    a second) and `max_channels` (calls at the same time) bound this campaign alone; None: unbounded.
     """
 
     vdn_id: int
@@ -137,6 +194,13 @@ class Campaign:
     on_unknown: OnUnknown = OnUnknown.COUNT
     incomplete: int = 0
     last_launch_at: datetime | None = None
+    priority: int = 3
+    max_cps: float | None = None
+    max_channels: int | None = None
+    special_windows: tuple[CallWindow | None, ...] = ()
+    special_dates: tuple[SpecialDate, ...] = ()
+    retry: RetryPolicy = RetryPolicy()
+    caller_numbers: tuple[CallerNumber, ...] = ()
 
 
 class CallData(msgspec.Struct, frozen=True, gc=False):
@@ -192,6 +256,7 @@ class Disposition(StrEnum):
     RECYCLED = "RECYCLED"
     NOT_ATTEMPTED = "NOT_ATTEMPTED"
     NOT_ALLOWED = "NOT_ALLOWED"
+    BAD_CALLER = "BAD_CALLER"  # the calling number cannot be sent
 
 
 class HungUpBy(StrEnum):
@@ -199,6 +264,50 @@ class HungUpBy(StrEnum):
 
     CALLER = "caller"
     CALLEE = "callee"
+
+
+# -- trunks ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class PrefixRule:
+    """A called number that begins with `prefix` loses it and gets `replacement`; the longest prefix holds."""
+
+    prefix: str
+    replacement: str
+
+
+@dataclass(frozen=True, slots=True)
+class Trunk:
+    """A SIP server that takes our calls.
+
+    Trunks of a group are tried by `position`, those of one position in turn by `weight`. `host` is a name or
+    an IP literal; `port` None: found by SRV, else 5060 (5061 for "tls"). `outbound_proxy` is "host[:port]".
+    `caller_id` replaces the calling number of every call. `max_cps` (calls a second), `max_channels` (calls
+    at the same time) and `max_minutes` (answered minutes a day; None: unbounded) bound what we send it.
+    `timer_b` (seconds) bounds the wait for its first answer; `ping_every` (seconds, 0: never) sends OPTIONS.
+    """
+
+    name: str
+    host: str
+    port: int | None = None
+    transport: str = "udp"
+    group: str = "default"
+    position: int = 1
+    weight: int = 1
+    outbound_proxy: str | None = None
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    registers: bool = False
+    caller_id: str | None = None
+    from_domain: str | None = None
+    prefix_rules: tuple[PrefixRule, ...] = ()
+    max_cps: float = 10.0
+    max_channels: int = 30
+    max_minutes: int | None = None
+    timer_b: float = 4.0
+    ping_every: int = 30
+    enabled: bool = True
 
 
 # -- what a switch is asked and what it says -------------------------------------------------------------

@@ -250,7 +250,7 @@ class Numbers:
         return StoredAnswer(admitted, row["body_key"])
 
     async def forget_answers(self) -> None:
-        """Remove the answers whose time is over, and `LINGER` more: no request that needs one is under way."""
+        """Remove the answers whose time has been over for `LINGER`: no request that needs one is alive."""
         await self._db.fetch("forget_answers", self._now() - LINGER)
 
 
