@@ -13,7 +13,7 @@ from typing import Any, Self
 from outdial.errors import SettingError
 
 ROLES = ("api", "engine", "push")
-SWITCHES = ("simulated",)
+SWITCHES = ("simulated", "sip")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -39,6 +39,17 @@ class Settings:
     switch: str = _setting("simulated", f"What places the calls: {', '.join(SWITCHES)}.")
     carrier_ring: float = _setting(0.1, "Simulated carrier: seconds of ringing before an answer.")
     carrier_talk: float = _setting(0.3, "Simulated carrier: seconds from the answer to the callee's hang-up.")
+    sip_listen: tuple[str, ...] = _setting(
+        ("127.0.0.1:5060",),
+        "HOST:PORT of our SIP over UDP, one for each address family. Another than loopback to reach a trunk.",
+    )
+    sip_external: str | None = _setting(
+        None, "The address by which SIP peers and their audio reach us, where a NAT stands between."
+    )
+    sip_ca_file: Path | None = _setting(
+        None, "Certificates that TLS trunks are verified against; else those of the system."
+    )
+    rtp_ports: str = _setting("20000-29999", "FIRST-LAST of the UDP ports for audio; a call takes an even one.")
     push_allow: tuple[str, ...] = _setting(
         (), "Networks (CIDR) of private addresses that results may be pushed to."
     )
@@ -62,13 +73,27 @@ class Settings:
             except ValueError as error:
                 raise SettingError(f"push_allow: {error}") from error
         self.address()
+        self.sip_addresses()
+        self.rtp_range()
 
     def address(self) -> tuple[str, int]:
         """Host and port of `listen`. Raises `SettingError`."""
-        host, colon, port = self.listen.rpartition(":")
-        if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
-            raise SettingError("listen: must be HOST:PORT, for example 127.0.0.1:8080 or [::1]:8080")
-        return host.removeprefix("[").removesuffix("]"), int(port)
+        return _host_port("listen", self.listen, "127.0.0.1:8080 or [::1]:8080")
+
+    def sip_addresses(self) -> list[tuple[str, int]]:
+        """Host and port of every `sip_listen`. Raises `SettingError`."""
+        if not self.sip_listen:
+            raise SettingError("sip_listen: name at least one HOST:PORT")
+        return [_host_port("sip_listen", one, "192.0.2.5:5060 or [::1]:5060") for one in self.sip_listen]
+
+    def rtp_range(self) -> range:
+        """The ports for audio. Raises `SettingError`."""
+        first, dash, last = self.rtp_ports.partition("-")
+        if not dash or not (first + last).isascii() or not first.isdigit() or not last.isdigit():
+            raise SettingError("rtp_ports: must be FIRST-LAST, for example 20000-29999")
+        if not 1024 <= int(first) < int(last) <= 65535:
+            raise SettingError("rtp_ports: FIRST and LAST must be 1024 to 65535, and FIRST less than LAST")
+        return range(int(first), int(last) + 1)
 
     def with_options(self, **options: Any) -> Self:
         """The settings with the options that are not None."""
@@ -173,6 +198,10 @@ _KINDS = {
     "switch": "text",
     "carrier_ring": "number",
     "carrier_talk": "number",
+    "sip_listen": "texts",
+    "sip_external": "text",
+    "sip_ca_file": "path",
+    "rtp_ports": "text",
     "push_allow": "texts",
     "stop_grace": "number",
     "log_level": "text",
@@ -185,6 +214,13 @@ _IN_WORDS = {
     "integer": "an integer",
     "number": "a number",
 }
+
+
+def _host_port(name: str, text: str, examples: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise SettingError(f"{name}: must be HOST:PORT, for example {examples}")
+    return host.removeprefix("[").removesuffix("]"), int(port)
 
 
 def _within(name: str, value: float, low: float, high: float) -> None:

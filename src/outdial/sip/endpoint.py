@@ -1,0 +1,416 @@
+"""Sockets and timers of the user agent: bytes from the network to calls, what calls say to the network.
+
+Who is no peer of ours gets no answer at all; a peer's requests outside a dialog get 200 (OPTIONS), 481 or
+405. Over TCP and TLS we connect and never listen: our Contact names the connection's own port, so that the
+far end's requests come back over it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import socket
+import ssl
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable
+from heapq import heappop, heappush
+from itertools import count
+from typing import Final, Protocol
+
+import structlog
+
+from outdial.errors import SwitchError
+from outdial.sip.message import Malformed, ParseError, Request, Response, StreamParser, parse, response_to
+from outdial.sip.words import Effect, Hop, Transmit
+
+log = structlog.get_logger()
+
+ALLOW: Final = "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, UPDATE"
+
+_DRAIN: Final = 64
+"""Datagrams read in one turn of the loop: one costs 23 us by itself and 2 us in a burst (telephony.md §1)."""
+
+_BUFFER: Final = 4 << 20
+"""Bytes asked of the system for datagrams that wait (it may give less)."""
+
+_BACKLOG: Final = 64 << 10
+"""Bytes that may wait for a peer that does not read before nothing new is sent to it."""
+
+_CONNECT_WITHIN: Final = 4.0
+"""Seconds for a connection and its TLS handshake."""
+
+
+class Conversation(Protocol):
+    """What lives on an endpoint: a call, a registration, a ping. Times are monotonic seconds."""
+
+    call_id: str
+
+    def receive(self, message: Request | Response, now: float, source: Hop) -> list[Effect]:
+        """Hear a message with our Call-ID."""
+        ...
+
+    def poll(self, now: float) -> list[Effect]:
+        """Do what is due."""
+        ...
+
+    def wake_at(self) -> float | None:
+        """When `poll` is due next."""
+        ...
+
+    def unreachable(self, hop: Hop, now: float) -> list[Effect]:
+        """The way to this hop failed."""
+        ...
+
+    @property
+    def finished(self) -> bool:
+        """Nothing more can come."""
+        ...
+
+
+Hear = Callable[[Effect], None]
+
+
+class Endpoint:
+    """The sockets of one engine, and the conversations on them."""
+
+    def __init__(
+        self,
+        listen: Collection[tuple[str, int]],
+        *,
+        external: str | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        """`listen`: local addresses and ports for UDP. `external`: the address that peers see, behind a NAT."""
+        self._listen = tuple(listen)
+        self._external = external
+        self._tls = tls
+        self._udp: dict[int, socket.socket] = {}
+        self._streams: dict[Hop, _Stream] = {}
+        self._connecting: dict[Hop, asyncio.Task[None]] = {}
+        self._names: dict[Hop, asyncio.Task[None]] = {}
+        self._conversations: dict[str, tuple[Conversation, Hear]] = {}
+        self._due: list[tuple[float, int, str]] = []
+        self._order = count()
+        self._timer: asyncio.TimerHandle | None = None
+        self._armed = float("inf")
+        self._peers: frozenset[str] = frozenset()
+        self.counts: Counter[str] = Counter()
+        self._loop: asyncio.AbstractEventLoop
+
+    # -- life ------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Bind the sockets. Raises `SwitchError` where an address cannot be had."""
+        self._loop = asyncio.get_running_loop()
+        for host, port in self._listen:
+            try:
+                self._bind(host, port)
+            except OSError as error:
+                await self.close()
+                raise SwitchError(f"sip_listen: {host} port {port}: {error.strerror or error}") from error
+
+    def _bind(self, host: str, port: int) -> None:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        sock = socket.socket(family, socket.SOCK_DGRAM)
+        try:
+            sock.setblocking(False)
+            for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+                sock.setsockopt(socket.SOL_SOCKET, option, _BUFFER)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.bind((host, port))
+        except BaseException:
+            sock.close()
+            raise
+        self._udp[family] = sock
+        self._loop.add_reader(sock, self._read, sock)
+
+    async def close(self) -> None:
+        """Close every socket. What still talks is cut off: hang up before."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for task in (*self._connecting.values(), *self._names.values()):
+            task.cancel()
+        for stream in list(self._streams.values()):
+            stream.transport.abort()
+        for sock in self._udp.values():
+            self._loop.remove_reader(sock)
+            sock.close()
+        self._udp.clear()
+        self._streams.clear()
+        self._conversations.clear()
+
+    # -- our own addresses -----------------------------------------------------------------------------
+
+    def local(self, hop: Hop) -> tuple[str, int]:
+        """Our address and port as this hop sees them: in Via and, for UDP, in Contact."""
+        sock = self._udp.get(socket.AF_INET6 if ":" in hop.host else socket.AF_INET)
+        if sock is None:
+            raise SwitchError(f"no address of sip_listen has the family of {hop.host}")
+        host, port = sock.getsockname()[:2]
+        if self._external is not None:
+            return self._external, port
+        if ipaddress.ip_address(host).is_unspecified:
+            host = _address_towards(hop)
+        return host, port
+
+    def contact(self, hop: Hop) -> tuple[str, int]:
+        """Where requests of the far end reach us: over TCP and TLS the connection itself."""
+        stream = self._streams.get(hop)
+        if hop.transport == "udp" or stream is None:
+            return self.local(hop)
+        host, port = stream.transport.get_extra_info("sockname")[:2]
+        return host, port
+
+    # -- conversations ---------------------------------------------------------------------------------
+
+    def ready(self, hop: Hop) -> bool:
+        """Whether something sent to this hop leaves at once."""
+        if hop.transport == "udp":
+            return (socket.AF_INET6 if ":" in hop.host else socket.AF_INET) in self._udp
+        stream = self._streams.get(hop)
+        return stream is not None and stream.transport.get_write_buffer_size() <= _BACKLOG
+
+    def begin(self, conversation: Conversation, effects: Iterable[Effect], hear: Hear) -> None:
+        """Take a conversation in and do its first effects; `hear` gets what is no `Transmit`."""
+        self._conversations[conversation.call_id] = (conversation, hear)
+        self.perform(conversation, effects)
+
+    def perform(self, conversation: Conversation, effects: Iterable[Effect]) -> None:
+        """Do what a conversation asks; what it tells is heard after all of it was sent."""
+        told: list[Effect] = []
+        for effect in effects:
+            if isinstance(effect, Transmit):
+                self._send(effect.data, effect.hop)
+            else:
+                told.append(effect)
+        hear = self._conversations.get(conversation.call_id, (None, None))[1]
+        if conversation.finished:
+            self._conversations.pop(conversation.call_id, None)
+        else:
+            self._arm(conversation)
+        for effect in told:
+            if hear is not None:
+                hear(effect)
+
+    def __len__(self) -> int:
+        """Conversations that are not finished."""
+        return len(self._conversations)
+
+    def know(self, hosts: Iterable[str]) -> None:
+        """Whose requests are answered: the IP addresses of our trunks."""
+        self._peers = frozenset(hosts)
+
+    # -- timers ----------------------------------------------------------------------------------------
+
+    def _arm(self, conversation: Conversation) -> None:
+        at = conversation.wake_at()
+        if at is None:
+            return
+        heappush(self._due, (at, next(self._order), conversation.call_id))
+        if at < self._armed:
+            self._set_timer(at)
+
+    def _set_timer(self, at: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._armed = at
+        self._timer = self._loop.call_at(at, self._ring)
+
+    def _ring(self) -> None:
+        now = self._loop.time()
+        self._armed = float("inf")
+        while self._due and self._due[0][0] <= now:
+            _, _, call_id = heappop(self._due)
+            entry = self._conversations.get(call_id)
+            if entry is None:
+                continue
+            at = entry[0].wake_at()
+            if at is not None and at <= now:
+                self.perform(entry[0], entry[0].poll(now))
+        if self._due and self._due[0][0] < self._armed:
+            self._set_timer(self._due[0][0])
+
+    # -- receiving -------------------------------------------------------------------------------------
+
+    def _read(self, sock: socket.socket) -> None:
+        for _ in range(_DRAIN):
+            try:
+                data, address = sock.recvfrom(65535)
+            except BlockingIOError:
+                return
+            except OSError:  # an ICMP error of an earlier datagram; the transaction's timers see to it
+                self.counts["socket errors"] += 1
+                continue
+            if len(data) <= 4 and not data.strip(b"\r\n\0"):
+                continue  # a keep-alive
+            try:
+                message = parse(data)
+                self._receive(message, Hop("udp", address[0], address[1]))
+            except ParseError:
+                self.counts["malformed"] += 1
+
+    def _receive(self, message: Request | Response, source: Hop) -> None:
+        entry = self._conversations.get(message.call_id)
+        if entry is not None:
+            self.perform(entry[0], entry[0].receive(message, self._loop.time(), source))
+        elif isinstance(message, Request) and source.host in self._peers and message.method != "ACK":
+            self._send(self._refusal(message).to_bytes(), source)
+        else:
+            self.counts["strays"] += 1
+
+    def _refusal(self, request: Request) -> Response:
+        """To a peer's request that belongs to nothing of ours: we take no calls."""
+        tag = None if request.to.tag else "outdial"
+        if request.method == "OPTIONS" and tag:
+            return response_to(request, 200, "OK", to_tag=tag, headers=[("Allow", ALLOW)])
+        if request.to.tag or request.method == "CANCEL":
+            return response_to(request, 481, "Call/Transaction Does Not Exist", to_tag=tag)
+        return response_to(request, 405, "Method Not Allowed", to_tag=tag, headers=[("Allow", ALLOW)])
+
+    # -- sending ---------------------------------------------------------------------------------------
+
+    def _send(self, data: bytes, hop: Hop) -> None:
+        if not _is_literal(hop.host):
+            self._look_up(data, hop)
+        elif hop.transport == "udp":
+            self._send_datagram(data, hop)
+        elif hop in self._streams:
+            self._streams[hop].transport.write(data)
+        else:
+            self._connect_for(data, hop)
+
+    def _send_datagram(self, data: bytes, hop: Hop) -> None:
+        sock = self._udp.get(socket.AF_INET6 if ":" in hop.host else socket.AF_INET)
+        try:
+            if sock is None:
+                raise OSError("no socket of this family")
+            sock.sendto(data, (hop.host, hop.port))
+        except BlockingIOError:
+            self.counts["send buffer full"] += 1  # as if the network had lost it
+        except OSError as error:
+            log.warning("SIP not sent", hop=hop.host, reason=str(error))
+            self._loop.call_soon(self._failed, hop)
+
+    def _look_up(self, data: bytes, hop: Hop) -> None:
+        """A name in a Contact or Route of the far end: rare, and only on the way to an end of a call."""
+
+        async def resolve() -> None:
+            try:
+                async with asyncio.timeout(_CONNECT_WITHIN):
+                    found = await self._loop.getaddrinfo(hop.host, hop.port, type=socket.SOCK_DGRAM)
+                self._send(data, Hop(hop.transport, str(found[0][4][0]), hop.port))
+            except (OSError, TimeoutError):
+                self._failed(hop)
+
+        task = self._loop.create_task(resolve())
+        self._names[hop] = task
+        task.add_done_callback(lambda _: self._names.pop(hop, None))
+
+    def _failed(self, hop: Hop) -> None:
+        now = self._loop.time()
+        for conversation, _ in list(self._conversations.values()):
+            self.perform(conversation, conversation.unreachable(hop, now))
+
+    # -- TCP and TLS -----------------------------------------------------------------------------------
+
+    async def connect(self, hop: Hop, *, server_name: str | None = None) -> None:
+        """Have a connection to this hop. Raises `OSError` (with `ssl.SSLError` and `TimeoutError` among it).
+
+        `server_name` is what the certificate must name: the trunk's host.
+        """
+        if hop in self._streams:
+            return
+        context = self._tls or ssl.create_default_context() if hop.transport == "tls" else None
+        async with asyncio.timeout(_CONNECT_WITHIN):
+            await self._loop.create_connection(
+                lambda: _Stream(hop, self._receive_stream, self._stream_lost),
+                hop.host,
+                hop.port,
+                ssl=context,
+                server_hostname=(server_name or hop.host) if context else None,
+            )
+
+    def _receive_stream(self, stream: _Stream, data: bytes) -> None:
+        try:
+            messages = stream.parser.feed(data)
+        except ParseError:
+            self.counts["malformed"] += 1
+            stream.transport.abort()
+            return
+        for message in messages:
+            try:
+                if isinstance(message, Malformed):
+                    raise ParseError(message.reason)
+                self._receive(message, stream.hop)
+            except ParseError:
+                self.counts["malformed"] += 1
+
+    def _stream_lost(self, stream: _Stream, *, lost: bool) -> None:
+        if not lost:
+            self._streams[stream.hop] = stream
+        elif self._streams.get(stream.hop) is stream:
+            del self._streams[stream.hop]
+            self._failed(stream.hop)
+
+    def _connect_for(self, data: bytes, hop: Hop) -> None:
+        """Something for the far end's own Contact, where no connection is yet."""
+
+        async def go() -> None:
+            try:
+                await self.connect(hop)
+                self._send(data, hop)
+            except OSError as error:
+                log.warning("SIP connection failed", hop=hop.host, port=hop.port, reason=str(error))
+                self._failed(hop)
+
+        if hop in self._connecting:
+            self.counts["dropped while connecting"] += 1
+            return
+        task = self._loop.create_task(go())
+        self._connecting[hop] = task
+        task.add_done_callback(lambda _: self._connecting.pop(hop, None))
+
+
+class _Stream(asyncio.Protocol):
+    """A connection to a hop."""
+
+    transport: asyncio.Transport
+
+    def __init__(
+        self,
+        hop: Hop,
+        received: Callable[[_Stream, bytes], None],
+        changed: Callable[..., None],
+    ) -> None:
+        self.hop = hop
+        self.parser = StreamParser()
+        self._received = received
+        self._changed = changed
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        self._changed(self, lost=False)
+
+    def data_received(self, data: bytes) -> None:
+        self._received(self, data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._changed(self, lost=True)
+
+
+def _is_literal(host: str) -> bool:
+    with contextlib.suppress(ValueError):
+        ipaddress.ip_address(host)
+        return True
+    return False
+
+
+def _address_towards(hop: Hop) -> str:
+    """The local address from which the system would send to this hop."""
+    family = socket.AF_INET6 if ":" in hop.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        probe.connect((hop.host, hop.port))
+        return str(probe.getsockname()[0])
