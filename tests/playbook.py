@@ -21,6 +21,7 @@ from outdial.model import (
     CampaignState,
     DeviceType,
     Disposition,
+    OpenCall,
     Originate,
     TimerPacing,
 )
@@ -72,7 +73,24 @@ def attempt(called: str = "80001", **changes: Any) -> Attempt:
 
 
 def place(one: Attempt) -> Place:
-    return Place(Originate(one.attempt_id, one.called, one.caller))
+    return Place(
+        Originate(
+            one.attempt_id,
+            one.called,
+            one.caller,
+            vdn_id=one.vdn_id,
+            campaign_id=one.campaign_id,
+            device_sign="main",
+            call_data=one.call_data,
+            session_id=one.session_id,
+            max_alerting_time=one.max_alerting_time,
+        )
+    )
+
+
+def asked(one: Attempt, **facts: Any) -> OpenCall:
+    """The call as a switch is asked about it."""
+    return OpenCall(one.attempt_id, one.vdn_id, one.called, one.caller, **facts)
 
 
 def withdraw(one: Attempt) -> Withdraw:

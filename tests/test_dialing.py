@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import count
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -11,16 +11,20 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from outdial.dialing import (
+    CONFIRM_WITHIN,
     MAX_CALL,
     Adopted,
     Candidate,
     Claim,
     Claimed,
     ClaimFailed,
+    Confirm,
     HangUp,
     Inquire,
     Listing,
     NotSent,
+    Remember,
+    Remembered,
     Selection,
     Stop,
     SwitchDown,
@@ -30,6 +34,8 @@ from outdial.dialing import (
 )
 from outdial.model import (
     Answered,
+    Attempt,
+    CallRecord,
     CallWindow,
     CampaignState,
     Disposition,
@@ -41,7 +47,7 @@ from outdial.model import (
     Ringing,
     TimerPacing,
 )
-from playbook import NOON, Playbook, attempt, paced, place, settled, withdraw
+from playbook import NOON, Playbook, asked, attempt, paced, place, settled, withdraw
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
@@ -266,16 +272,16 @@ def test_the_switch_refuses_the_order(play: Playbook) -> None:
 # -- a lost switch, and a dead run -----------------------------------------------------------------------
 
 
-def lose_the_switch(play: Playbook, *calls: UUID, outages: int = 1) -> None:
+def lose_the_switch(play: Playbook, *calls: Attempt, answered_at: datetime | None = None) -> None:
     play >> SwitchDown() >> SwitchUp()
-    play << Inquire(calls, outages)
+    play << Inquire(tuple(asked(one, answered_at=answered_at) for one in calls), 1)
 
 
 def test_alive_after_an_outage_goes_on_with_its_ring_limit(play: Playbook) -> None:
     one = attempt()
     play.launch(one)
     play.at(5)
-    lose_the_switch(play, one.attempt_id)
+    lose_the_switch(play, one)
     play >> Told((Inquiry(one.attempt_id, Fate.ALIVE),), 1)
     play.at(19.9)
     play.at(20) << HangUp(one.attempt_id)
@@ -287,7 +293,7 @@ def test_alive_and_answered_during_the_outage(play: Playbook) -> None:
     one = attempt()
     play.launch(one)
     play.at(5)
-    lose_the_switch(play, one.attempt_id)
+    lose_the_switch(play, one)
     play.at(6) >> Told((Inquiry(one.attempt_id, Fate.ALIVE, answered=True),), 1)
     play.at(60) >> Ended(one.attempt_id, cause=16, answered=True)
     play << settled(one, Disposition.ANSWERED, answered_at=NOON + timedelta(seconds=6))
@@ -299,7 +305,7 @@ def test_the_ring_limit_waits_for_the_switch(play: Playbook) -> None:
     play.launch(one)
     play >> SwitchDown()
     play.at(60) >> SwitchUp()
-    play << Inquire((one.attempt_id,), 1)
+    play << Inquire((asked(one),), 1)
     play >> Told((Inquiry(one.attempt_id, Fate.ALIVE),), 1)
     play << HangUp(one.attempt_id)
     play.at(65) << settled(one, Disposition.NO_REPLY)
@@ -310,7 +316,7 @@ def test_a_cancel_that_may_have_been_lost_is_repeated(play: Playbook) -> None:
     play.launch(one)
     play >> Ringing(one.attempt_id)
     play.at(20) << HangUp(one.attempt_id)
-    lose_the_switch(play, one.attempt_id)
+    lose_the_switch(play, one)
     play >> Told((Inquiry(one.attempt_id, Fate.ALIVE),), 1)
     play << HangUp(one.attempt_id)
     play >> Ended(one.attempt_id, sip_status=487)
@@ -321,7 +327,7 @@ def test_a_cancel_that_may_have_been_lost_is_repeated(play: Playbook) -> None:
 def test_ended_during_the_outage(play: Playbook, by_event: bool) -> None:
     one = attempt()
     play.launch(one)
-    lose_the_switch(play, one.attempt_id)
+    lose_the_switch(play, one)
     ended = Ended(one.attempt_id, cause=17, sip_status=486)
     play >> (ended if by_event else Told((ended,), 1))
     play << settled(one, Disposition.BUSY)
@@ -331,7 +337,7 @@ def test_ended_during_the_outage(play: Playbook, by_event: bool) -> None:
 def test_unseen_is_withdrawn(play: Playbook) -> None:
     one = attempt()
     play.launch(one)
-    lose_the_switch(play, one.attempt_id)
+    lose_the_switch(play, one)
     play >> Told((Inquiry(one.attempt_id, Fate.UNSEEN),), 1)
     play << withdraw(one)
 
@@ -340,7 +346,7 @@ def test_unseen_is_not_believed_of_a_call_that_was_heard(play: Playbook) -> None
     one = attempt()
     play.launch(one)
     play >> Ringing(one.attempt_id)
-    lose_the_switch(play, one.attempt_id)
+    lose_the_switch(play, one)
     play >> Told((Inquiry(one.attempt_id, Fate.UNSEEN),), 1)
     play << settled(one, Disposition.UNKNOWN)
 
@@ -348,7 +354,7 @@ def test_unseen_is_not_believed_of_a_call_that_was_heard(play: Playbook) -> None
 def test_cannot_tell_is_unknown(play: Playbook) -> None:
     one = attempt()
     play.launch(one)
-    lose_the_switch(play, one.attempt_id)
+    lose_the_switch(play, one)
     play >> Told((Inquiry(one.attempt_id, Fate.CANNOT_TELL),), 1)
     play << settled(one, Disposition.UNKNOWN)
 
@@ -357,7 +363,7 @@ def test_who_answered_was_reached_even_if_nobody_can_tell_the_end(play: Playbook
     one = attempt()
     play.launch(one)
     play >> Answered(one.attempt_id)
-    lose_the_switch(play, one.attempt_id)
+    lose_the_switch(play, one, answered_at=NOON)
     play >> Told((Inquiry(one.attempt_id, Fate.CANNOT_TELL),), 1)
     play << settled(one, Disposition.ANSWERED)
 
@@ -365,10 +371,10 @@ def test_who_answered_was_reached_even_if_nobody_can_tell_the_end(play: Playbook
 def test_a_switch_that_cannot_be_asked_is_asked_again(play: Playbook) -> None:
     one = attempt()
     play.launch(one)
-    lose_the_switch(play, one.attempt_id)
+    lose_the_switch(play, one)
     play >> Told((), 1)
     play.at(0.9)
-    play.at(1.0) << Inquire((one.attempt_id,), 1)
+    play.at(1.0) << Inquire((asked(one),), 1)
     play >> Told((Inquiry(one.attempt_id, Fate.UNSEEN),), 1)
     play << withdraw(one)
 
@@ -377,9 +383,9 @@ def test_alive_is_not_believed_across_a_second_outage(play: Playbook) -> None:
     """What the switch said between the answer and the outage after it was not heard."""
     one = attempt()
     play.launch(one)
-    lose_the_switch(play, one.attempt_id)
+    lose_the_switch(play, one)
     play >> SwitchDown() >> SwitchUp() >> Told((Inquiry(one.attempt_id, Fate.ALIVE),), 1)
-    play << Inquire((one.attempt_id,), 2)
+    play << Inquire((asked(one),), 2)
     play >> Told((Ended(one.attempt_id, cause=17),), 2)
     play << settled(one, Disposition.BUSY)
 
@@ -393,9 +399,10 @@ def test_a_switch_that_never_comes_back(play: Playbook) -> None:
 
 def test_a_dead_runs_attempts_are_asked_about_and_kept(play: Playbook) -> None:
     alive, ended, unseen, lost = (attempt(contact_id=n) for n in range(4))
-    ids = tuple(one.attempt_id for one in (alive, ended, unseen, lost))
-    play >> Adopted((alive, ended, unseen, lost)) >> SwitchUp()
-    play << Inquire(ids, 0)
+    crowd = (alive, ended, unseen, lost)
+    ids = tuple(one.attempt_id for one in crowd)
+    play >> Adopted(crowd) >> SwitchUp()
+    play << Inquire(tuple(map(asked, crowd)), 0)
     play >> Told(
         (
             Inquiry(ids[0], Fate.ALIVE),
@@ -416,11 +423,93 @@ def test_many_are_asked_about_in_turn(play: Playbook) -> None:
     crowd = tuple(attempt(contact_id=n) for n in range(700))
     ids = tuple(one.attempt_id for one in crowd)
     play >> SwitchUp() >> Adopted(crowd)
-    play << Inquire(ids[:500], 0)
+    play << Inquire(tuple(map(asked, crowd[:500])), 0)
     play >> Told(tuple(Inquiry(one, Fate.ALIVE, answered=True) for one in ids[:500]), 0)
-    play << Inquire(ids[500:], 0)
+    play << Inquire(tuple(map(asked, crowd[500:])), 0)
     play >> Told(tuple(Inquiry(one, Fate.ALIVE, answered=True) for one in ids[500:]), 0)
     assert play.dialer.in_flight == 700
+
+
+# -- answers that are stored before they are acknowledged ------------------------------------------------
+
+
+def remember(one: Attempt, dialog: str = "d") -> Remember:
+    return Remember(1, one.attempt_id, dialog, NOON, NOON, NOON)
+
+
+def test_an_answer_is_confirmed_once_it_is_stored(play: Playbook) -> None:
+    one = attempt()
+    play.launch(one)
+    play >> Ringing(one.attempt_id) >> Answered(one.attempt_id, dialog="d")
+    play << remember(one)
+    play.at(0.5) >> Remembered((one.attempt_id,))
+    play << Confirm(one.attempt_id)
+    play >> Remembered((one.attempt_id,))
+    play.at(CONFIRM_WITHIN)
+    play >> Ended(one.attempt_id, cause=16)
+    play << settled(one, Disposition.ANSWERED)
+
+
+def test_an_answer_that_the_store_does_not_take_is_confirmed_after_a_second(play: Playbook) -> None:
+    """The callee hears nothing until then; the answer is stored when the store is back."""
+    one, two = attempt(), attempt()
+    play.launch(one, two)
+    play >> Ringing(one.attempt_id) >> Answered(one.attempt_id, dialog="d")
+    play << remember(one)
+    play >> Ringing(two.attempt_id) >> Answered(two.attempt_id, dialog="e")
+    play << remember(two, "e")
+    play >> Ended(two.attempt_id)
+    play << settled(two, Disposition.ANSWERED)
+    assert play.dialer.wake_at(play.now) == 1001.0
+    play.at(0.99)
+    play.at(1.0) << Confirm(one.attempt_id)
+    play >> Remembered((one.attempt_id, two.attempt_id))
+
+
+def test_an_answer_of_a_switch_that_waits_for_nothing_is_not_remembered(play: Playbook) -> None:
+    one = attempt()
+    play.launch(one)
+    play >> Answered(one.attempt_id)
+    play.at(2)
+
+
+def test_an_answer_that_crosses_our_cancel_is_released_unconfirmed(play: Playbook) -> None:
+    one = attempt()
+    play.launch(one)
+    play.at(20) << HangUp(one.attempt_id)
+    play >> Answered(one.attempt_id, dialog="d")
+    play << HangUp(one.attempt_id)
+    play >> Ended(one.attempt_id, cause=16, answered=True)
+    play << settled(one, Disposition.RING_TIMEOUT)
+
+
+@pytest.mark.parametrize("word", [Fate.CANNOT_TELL, Fate.UNSEEN])
+def test_a_dead_runs_answered_call_stays_answered(play: Playbook, word: Fate) -> None:
+    """The store knew that it was answered: nobody can make it UNKNOWN, or take it back."""
+    one = attempt(sent_at=NOON, answered_at=NOON, dialog="d")
+    play >> SwitchUp() >> Adopted((one,))
+    play << Inquire((asked(one, dialog="d", answered_at=NOON),), 0)
+    play.at(5) >> Told((Inquiry(one.attempt_id, word),), 0)
+    play << settled(one, Disposition.ANSWERED, sent_at=NOON, answered_at=NOON)
+
+
+def test_a_dead_runs_answered_call_that_is_alive_has_the_bound_of_a_talk(play: Playbook) -> None:
+    one = attempt(answered_at=NOON, dialog="d")
+    play >> SwitchUp() >> Adopted((one,))
+    play << Inquire((asked(one, dialog="d", answered_at=NOON),), 0)
+    play.at(1) >> Told((Inquiry(one.attempt_id, Fate.ALIVE, answered=True),), 0)
+    play.at(MAX_CALL - 1)
+    play.at(MAX_CALL) << HangUp(one.attempt_id)
+    play >> Ended(one.attempt_id, cause=16)
+    play << settled(one, Disposition.ANSWERED)
+
+
+def test_the_record_of_a_call_comes_with_its_end(play: Playbook) -> None:
+    one = attempt(session_id="s", call_data='{"a":1}')
+    record = CallRecord("north", "12#", ("greet", "ask"), "human", 500, 498)
+    play.launch(one)
+    play.at(3) >> Ended(one.attempt_id, cause=17, record=record)
+    play << settled(one, Disposition.BUSY, sent_at=NOON, record=record)
 
 
 # -- claiming --------------------------------------------------------------------------------------------
@@ -567,7 +656,11 @@ def test_claims_at_once_are_bounded_and_fair(play: Playbook) -> None:
 
 
 def chosen(
-    *candidates: Candidate, room: int = 10, recycle: Recycle = Recycle.KEEP, **listings: Listing
+    *candidates: Candidate,
+    room: int = 10,
+    recycle: Recycle = Recycle.KEEP,
+    refused: dict[int, Disposition] | None = None,
+    **listings: Listing,
 ) -> Selection:
     """Select at noon; listings by number, as `n1=...`."""
     ids = count(1)
@@ -577,6 +670,7 @@ def chosen(
         now=NOON,
         tz=ZoneInfo("Asia/Kolkata"),  # 17:30: its hour began half an hour ago
         recycle=recycle,
+        refuses=lambda one: (refused or {}).get(one.contact_id),
         room=room,
         new_id=lambda: UUID(int=next(ids)),
     )
@@ -593,7 +687,28 @@ def test_numbers_that_are_not_listed_are_dialed_in_order_while_there_is_room() -
 
 
 def test_a_plain_entry_ends_the_number() -> None:
-    assert chosen(candidate(1), n1=Listing(None, None, None, 0)) == Selection(blacklisted=[1])
+    assert chosen(candidate(1), n1=Listing(None, None, None, 0)) == Selection(
+        ended={Disposition.BLACKLISTED: [1]}
+    )
+
+
+def test_what_the_switch_refuses_ends_without_a_call() -> None:
+    """NOT_ALLOWED, BAD_CALLER; what the blacklist says goes before."""
+    refused = {1: Disposition.NOT_ALLOWED, 2: Disposition.BAD_CALLER, 3: Disposition.NOT_ALLOWED}
+    found = chosen(
+        candidate(1),
+        candidate(2),
+        candidate(3, "9"),
+        candidate(4),
+        refused=refused,
+        n9=Listing(None, None, None, 0),
+    )
+    assert found.ended == {
+        Disposition.NOT_ALLOWED: [1],
+        Disposition.BAD_CALLER: [2],
+        Disposition.BLACKLISTED: [3],
+    }
+    assert [one.contact_id for _, one in found.dial] == [4]
 
 
 def test_a_restriction_counts_calls_one_by_one_and_then_postpones() -> None:
@@ -633,5 +748,5 @@ def test_a_recycle_time_retires_where_the_vdn_says_so(
     recycle: Recycle, seconds: int, retired: list[int]
 ) -> None:
     found = chosen(candidate(1, recycle_at=NOON + timedelta(seconds=seconds)), recycle=recycle)
-    assert found.recycled == retired
+    assert found.ended.get(Disposition.RECYCLED, []) == retired
     assert len(found.dial) == 1 - len(retired)

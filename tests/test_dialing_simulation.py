@@ -417,7 +417,7 @@ class World:
 
     def inquire(self, inquire: Inquire) -> None:
         line = self.line
-        words = tuple(self.word(one) for one in inquire.attempt_ids) if line else ()
+        words = tuple(self.word(one.attempt_id) for one in inquire.calls) if line else ()
         if self.chance(0.1) and not self.calm:
             words = ()
 

@@ -412,7 +412,7 @@ async def test_ends_are_kept_until_they_are_stored(house: House, monkeypatch: py
     for contact_id in (first, second):
         await house.intend(campaign_id, contact_id, epoch=epoch)
     opened = [one.attempt for one in await house.store.calls.open_attempts([epoch])]
-    ledger = Ledger(house.store)
+    ledger = Ledger(house.store, lambda _: None)
     settle, errors = (
         house.store.calls.settle,
         [StoreUnavailable("away"), CommitUnknown("?"), StoreUnavailable("")],

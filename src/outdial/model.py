@@ -315,11 +315,44 @@ class Trunk:
 
 @dataclass(frozen=True, slots=True)
 class Originate:
-    """The order to place one call. `attempt_id` is the call's id at the switch."""
+    """The order to place one call. `attempt_id` is the call's id at the switch.
+
+    VDN and campaign choose the route; `device_sign` names the call flow, which reads `call_data` and
+    `session_id`. `max_alerting_time` is in seconds.
+    """
 
     attempt_id: UUID
     called: str
     caller: str
+    vdn_id: int = 0
+    campaign_id: int = 0
+    device_sign: str = ""
+    call_data: str | None = field(default=None, repr=False)
+    session_id: str | None = None
+    max_alerting_time: int = 60
+
+
+@dataclass(frozen=True, slots=True)
+class OpenCall:
+    """A call that a switch is asked about: what it needs to find it again, or to end what a dead run left.
+
+    `dialog` is the switch's own text about the answered call, as `Answered` brought it.
+    """
+
+    attempt_id: UUID
+    vdn_id: int
+    called: str
+    caller: str
+    dialog: str = field(default="", repr=False)
+    answered_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How many calls can be placed right now over `group`: the trunks that some VDNs share."""
+
+    group: str
+    calls: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,9 +364,30 @@ class Ringing:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """The call was answered."""
+    """The call was answered.
+
+    `dialog` is not empty when the switch waits to acknowledge the call until that text is stored: it is
+    what a later run needs to end the call.
+    """
 
     attempt_id: UUID
+    dialog: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class CallRecord:
+    """What a switch tells of a call beyond its end.
+
+    `keys` were pressed by the callee, `steps` of the call flow were gone through, `detector` is the verdict
+    of the answering-machine detection; the counts are RTP packets.
+    """
+
+    trunk: str | None = None
+    keys: str = field(default="", repr=False)
+    steps: tuple[str, ...] = ()
+    detector: str | None = None
+    rtp_sent: int | None = None
+    rtp_received: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,6 +400,7 @@ class Ended:
     answered: bool = False
     hung_up_by: HungUpBy | None = None
     machine: bool = False
+    record: CallRecord | None = None
 
 
 SwitchEvent = Ringing | Answered | Ended
@@ -373,7 +428,7 @@ class Inquiry:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One call of a contact: the committed intent, and later its end."""
+    """One call of a contact: the committed intent, and how far it was known to have come."""
 
     vdn_id: int
     campaign_id: int
@@ -384,6 +439,12 @@ class Attempt:
     caller: str
     max_alerting_time: int
     intent_at: datetime
+    session_id: str | None = None
+    call_data: str | None = field(default=None, repr=False)
+    sent_at: datetime | None = None
+    ringing_at: datetime | None = None
+    answered_at: datetime | None = None
+    dialog: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -399,6 +460,8 @@ class Settlement:
     cause: int | None = None
     sip_status: int | None = None
     hung_up_by: HungUpBy | None = None
+    sent_at: datetime | None = None
+    record: CallRecord | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -17,6 +17,8 @@ from uuid import UUID, uuid4
 from outdial.model import (
     Ended,
     HungUpBy,
+    Inquiry,
+    OpenCall,
     Originate,
     SwitchEvent,
 )
@@ -102,6 +104,9 @@ class Listener:
     async def connect(self) -> None:
         await self.switch.start(self.events.append, self.down)
         await until(lambda: self.switch.connected)
+
+    async def inquire(self, attempt_ids: Sequence[UUID]) -> list[Inquiry | Ended]:
+        return await self.switch.inquire([OpenCall(one, 1, "", "") for one in attempt_ids])
 
     async def ended(self, attempt_id: UUID) -> list[SwitchEvent]:
         await until(lambda: any(isinstance(event, Ended) for event in self.heard(attempt_id)))

@@ -91,12 +91,12 @@ async def test_10_never_says_anything(far: Far, engine: Listener) -> None:
     """Not even when it is hung up; an inquiry is another question."""
     silent, other = order("10"), order("01")
     engine.switch.originate(silent)
-    assert await engine.switch.inquire([silent.attempt_id]) == [Inquiry(silent.attempt_id, Fate.ALIVE)]
+    assert await engine.inquire([silent.attempt_id]) == [Inquiry(silent.attempt_id, Fate.ALIVE)]
     engine.switch.hang_up(silent.attempt_id)
     engine.switch.originate(other)
     await engine.ended(other.attempt_id)
     assert engine.heard(silent.attempt_id) == []
-    assert await engine.switch.inquire([silent.attempt_id]) == [Ended(silent.attempt_id)]
+    assert await engine.inquire([silent.attempt_id]) == [Ended(silent.attempt_id)]
     assert len(far.lines(event="ended", attempt=str(silent.attempt_id))) == 1
 
 
@@ -116,7 +116,7 @@ async def test_a_call_nobody_hangs_up_is_over_after_the_ring_limit(
         Ringing(ringing.attempt_id),
         Ended(ringing.attempt_id, cause=19, sip_status=480),
     ]
-    assert await listener.switch.inquire([silent.attempt_id]) == [Ended(silent.attempt_id)]
+    assert await listener.inquire([silent.attempt_id]) == [Ended(silent.attempt_id)]
     assert len(far.lines(event="ended", attempt=str(cancelled.attempt_id))) == 1
 
 
@@ -133,13 +133,13 @@ async def test_hanging_up_releases_an_answered_call_and_nothing_else(
     await until(lambda: Answered(call.attempt_id) in listener.events)
     listener.switch.hang_up(call.attempt_id)
     listener.switch.hang_up(call.attempt_id)
-    await listener.switch.inquire([])
+    await listener.inquire([])
     assert await listener.ended(call.attempt_id) == [
         Ringing(call.attempt_id),
         Answered(call.attempt_id),
         Ended(call.attempt_id, **(BY_CALLEE | {"hung_up_by": HungUpBy.CALLER})),
     ]
-    await listener.switch.inquire([call.attempt_id])
+    await listener.inquire([call.attempt_id])
     assert len(listener.events) == 3
 
 
@@ -164,7 +164,7 @@ async def test_a_second_order_for_an_id_is_logged_and_places_no_call(
     far.start()
     await until(lambda: listener.switch.connected)
     listener.switch.originate(call)
-    assert await listener.switch.inquire([call.attempt_id]) == [Ended(call.attempt_id, **CANCELLED)]
+    assert await listener.inquire([call.attempt_id]) == [Ended(call.attempt_id, **CANCELLED)]
     asked = far.lines(order="originate", attempt=str(call.attempt_id))
     assert [line.get("duplicate", False) for line in asked] == [False, True, True, True]
     assert [type(event) for event in listener.heard(call.attempt_id)] == [Ringing, Ended]
@@ -186,7 +186,7 @@ async def test_nothing_happens_to_an_order_that_cannot_be_logged(
     assert far.log.stat().st_size == 250
     far.start()
     await until(lambda: listener.switch.connected)
-    assert await listener.switch.inquire([call.attempt_id]) == [Inquiry(call.attempt_id, Fate.UNSEEN)]
+    assert await listener.inquire([call.attempt_id]) == [Inquiry(call.attempt_id, Fate.UNSEEN)]
     listener.switch.originate(next_call)
     await listener.ended(next_call.attempt_id)
     whole = [line for line in far.log.read_text().splitlines() if line.endswith("}")]
@@ -210,15 +210,15 @@ async def test_an_order_on_its_way_is_not_unseen(far: Far, engines: Callable[[],
     far.start(*LONG)
     asker = engines()
     await asker.connect()
-    await asker.switch.inquire([])
+    await asker.inquire([])
     early, late = order("04"), order("04")
     engine = engines()
     await engine.connect()
-    await engine.switch.inquire([uuid4()])
+    await engine.inquire([uuid4()])
     far.process.send_signal(signal.SIGSTOP)
     stranger = socket.socket(socket.AF_UNIX)
     stranger.connect(far.address)
-    inquiry = asyncio.create_task(asker.switch.inquire([early.attempt_id, late.attempt_id]))
+    inquiry = asyncio.create_task(asker.inquire([early.attempt_id, late.attempt_id]))
     stranger.sendall(
         b'{"originate":{"attempt_id":"%s","called":"04","caller":"1"}}\n' % str(late.attempt_id).encode()
     )
@@ -250,8 +250,7 @@ async def test_after_a_kill_the_log_tells_unseen_from_cannot_tell(
     far.start(*LONG)
     await until(lambda: listener.switch.connected)
     words = {
-        word.attempt_id: word
-        for word in await listener.switch.inquire([alive.attempt_id, over.attempt_id, never])
+        word.attempt_id: word for word in await listener.inquire([alive.attempt_id, over.attempt_id, never])
     }
     assert words == {
         alive.attempt_id: Inquiry(alive.attempt_id, Fate.CANNOT_TELL),
@@ -273,7 +272,7 @@ async def test_what_memory_forgot_the_log_knows(far: Far, engines: Callable[[], 
         await listener.ended(call.attempt_id)
     never = uuid4()
     asked = [*(call.attempt_id for call in calls), never]
-    words = {word.attempt_id: word for word in await listener.switch.inquire(asked)}
+    words = {word.attempt_id: word for word in await listener.inquire(asked)}
     assert words == {
         **{call.attempt_id: Ended(call.attempt_id, cause=17, sip_status=486) for call in calls},
         never: Inquiry(never, Fate.UNSEEN),
@@ -355,7 +354,7 @@ async def test_a_socket_in_use_is_not_taken(far: Far, engine: Listener, second: 
     second.start()
     code, said = second.wait()
     assert (code, "in use" in said) == (1, True)
-    assert await engine.switch.inquire([]) == []
+    assert await engine.inquire([]) == []
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ async def test_an_inquiry_adopts_a_call(far: Far, engines: Callable[[], Listener
     if lost:
         await first.switch.close()
     asked = [ringing.attempt_id, talking.attempt_id, over.attempt_id]
-    words = {word.attempt_id: word for word in await second.switch.inquire(asked)}
+    words = {word.attempt_id: word for word in await second.inquire(asked)}
     assert words == {
         ringing.attempt_id: Inquiry(ringing.attempt_id, Fate.ALIVE, answered=False),
         talking.attempt_id: Inquiry(talking.attempt_id, Fate.ALIVE, answered=True),
@@ -63,14 +63,14 @@ async def test_the_events_of_a_lost_engine_go_to_nobody_else(
     await until(lambda: first.events != [])
     await first.switch.close()
     await until(lambda: far.lines(event="ended") != [])
-    assert await second.switch.inquire([call.attempt_id]) == [Ended(call.attempt_id, **BY_CALLEE)]
+    assert await second.inquire([call.attempt_id]) == [Ended(call.attempt_id, **BY_CALLEE)]
     assert second.events == []
 
 
 async def test_an_inquiry_of_any_length_is_answered(engine: Listener) -> None:
     """One word for each id."""
     asked = [uuid4() for _ in range(1201)]
-    assert await engine.switch.inquire(asked) == [Inquiry(one, Fate.UNSEEN) for one in asked]
+    assert await engine.inquire(asked) == [Inquiry(one, Fate.UNSEEN) for one in asked]
 
 
 async def test_while_the_carrier_is_down_every_order_is_refused_and_none_is_kept(
@@ -83,7 +83,7 @@ async def test_while_the_carrier_is_down_every_order_is_refused_and_none_is_kept
     with pytest.raises(SwitchError, match="not connected"):
         listener.switch.originate(refused)
     with pytest.raises(SwitchError, match="not connected"):
-        await listener.switch.inquire([refused.attempt_id])
+        await listener.inquire([refused.attempt_id])
     listener.switch.hang_up(refused.attempt_id)
     far.start()
     await until(lambda: listener.switch.connected)
@@ -93,7 +93,7 @@ async def test_while_the_carrier_is_down_every_order_is_refused_and_none_is_kept
         listener.switch.originate(refused)
     far.start()
     await until(lambda: listener.switch.connected)
-    assert await listener.switch.inquire([refused.attempt_id]) == [Inquiry(refused.attempt_id, Fate.UNSEEN)]
+    assert await listener.inquire([refused.attempt_id]) == [Inquiry(refused.attempt_id, Fate.UNSEEN)]
     assert far.lines(order="originate") == far.lines(order="hang_up") == []
     assert listener.downs == 1
 
@@ -108,7 +108,7 @@ async def test_an_order_does_not_wait_behind_a_carrier_that_does_not_read(
     await listener.connect()
     far.process.send_signal(signal.SIGSTOP)
     with pytest.raises(SwitchError, match="an inquiry within"):
-        await listener.switch.inquire([uuid4()])
+        await listener.inquire([uuid4()])
     taken: list[UUID] = []
 
     def order_for_ever() -> None:
@@ -135,7 +135,7 @@ async def test_a_line_that_left_in_part_costs_the_connection(far: Far) -> None:
     await listener.connect()
     far.process.send_signal(signal.SIGSTOP)
     ids = [uuid4()] * 500
-    inquiries = [listener.switch.inquire(ids) for _ in range(1000)]
+    inquiries = [listener.inquire(ids) for _ in range(1000)]
     refusals = await asyncio.gather(*inquiries, return_exceptions=True)
     assert {type(refusal) for refusal in refusals} == {SwitchError}
     assert listener.downs == 1
@@ -150,7 +150,7 @@ async def test_a_line_that_left_in_part_costs_the_connection(far: Far) -> None:
 async def test_an_inquiry_fails_when_the_carrier_is_lost(far: Far, engine: Listener) -> None:
     """Not at the deadline but at the loss."""
     far.process.send_signal(signal.SIGSTOP)
-    inquiry = asyncio.create_task(engine.switch.inquire([uuid4()]))
+    inquiry = asyncio.create_task(engine.inquire([uuid4()]))
     await asyncio.sleep(0)
     far.end(signal.SIGKILL)
     with pytest.raises(SwitchError, match="lost"):
@@ -167,7 +167,7 @@ async def test_closing_leaves_the_calls_alive(far: Far, engines: Callable[[], Li
     await until(lambda: first.events != [])
     await first.switch.close()
     await second.connect()
-    assert await second.switch.inquire([call.attempt_id]) == [Inquiry(call.attempt_id, Fate.ALIVE)]
+    assert await second.inquire([call.attempt_id]) == [Inquiry(call.attempt_id, Fate.ALIVE)]
     assert (first.downs, first.switch.connected) == (0, False)
     with pytest.raises(SwitchError):
         first.switch.originate(order("01"))

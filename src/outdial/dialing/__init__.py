@@ -13,6 +13,7 @@ claim began, or withdrawn. A pause and a fence wait for that lock, so nothing le
 from outdial.dialing.dialer import Dialer
 from outdial.dialing.selection import Candidate, Listing, PacedCampaign, Selection, select
 from outdial.dialing.words import (
+    CONFIRM_WITHIN,
     MAX_CALL,
     RELEASE_WITHIN,
     SEND_WITHIN,
@@ -21,6 +22,7 @@ from outdial.dialing.words import (
     Claim,
     Claimed,
     ClaimFailed,
+    Confirm,
     Event,
     HangUp,
     Inquire,
@@ -28,6 +30,8 @@ from outdial.dialing.words import (
     NotSent,
     Now,
     Place,
+    Remember,
+    Remembered,
     Settle,
     Stop,
     SwitchDown,
@@ -37,6 +41,7 @@ from outdial.dialing.words import (
 )
 
 __all__ = [
+    "CONFIRM_WITHIN",
     "MAX_CALL",
     "RELEASE_WITHIN",
     "SEND_WITHIN",
@@ -46,6 +51,7 @@ __all__ = [
     "Claim",
     "ClaimFailed",
     "Claimed",
+    "Confirm",
     "Dialer",
     "Event",
     "HangUp",
@@ -56,6 +62,8 @@ __all__ = [
     "Now",
     "PacedCampaign",
     "Place",
+    "Remember",
+    "Remembered",
     "Selection",
     "Settle",
     "Stop",

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
 from heapq import heapify, heappop, heappush
+from itertools import islice, takewhile
 from math import inf
 from typing import Final
 from uuid import UUID
@@ -16,6 +17,7 @@ from outdial import calendar
 from outdial.dialing.schedule import ClaimSchedule
 from outdial.dialing.selection import PacedCampaign
 from outdial.dialing.words import (
+    CONFIRM_WITHIN,
     INQUIRE_AT_ONCE,
     MAX_CALL,
     PLACES_AT_ONCE,
@@ -26,12 +28,15 @@ from outdial.dialing.words import (
     Adopted,
     Claimed,
     ClaimFailed,
+    Confirm,
     Event,
     HangUp,
     Inquire,
     NotSent,
     Now,
     Place,
+    Remember,
+    Remembered,
     Settle,
     Stop,
     SwitchDown,
@@ -48,6 +53,7 @@ from outdial.model import (
     Fate,
     HungUpBy,
     Inquiry,
+    OpenCall,
     Originate,
     Ringing,
     Settlement,
@@ -77,8 +83,30 @@ class _Call:
     limit: float = inf
     in_doubt: bool = False
     gave_up: bool = False
+    sent_at: datetime | None = None
     ringing_at: datetime | None = None
     answered_at: datetime | None = None
+    dialog: str = ""
+
+    def open(self) -> OpenCall:
+        """What a switch is told of it in an inquiry."""
+        of = self.attempt
+        return OpenCall(of.attempt_id, of.vdn_id, of.called, of.caller, self.dialog, self.answered_at)
+
+    def order(self) -> Originate:
+        """The order to place it."""
+        of, paced = self.attempt, self.paced
+        return Originate(
+            of.attempt_id,
+            of.called,
+            of.caller,
+            vdn_id=of.vdn_id,
+            campaign_id=of.campaign_id,
+            device_sign=paced.campaign.pacing.device_sign if paced is not None else "",
+            call_data=of.call_data,
+            session_id=of.session_id,
+            max_alerting_time=of.max_alerting_time,
+        )
 
 
 class Dialer:
@@ -97,6 +125,7 @@ class Dialer:
         self._intended: deque[_Call] = deque()
         self._deadlines: list[tuple[float, UUID]] = []
         self._doubtful: dict[UUID, None] = {}
+        self._unconfirmed: dict[UUID, float] = {}  # confirmed at that time, stored or not; the earliest first
         self._ask_at = -inf
         self._asking = False
         self._up = False
@@ -133,6 +162,8 @@ class Dialer:
                 self._adopt(attempts, now)
             case Told():
                 return self._told(event, now)
+            case Remembered(attempt_ids):
+                return [one for attempt_id in attempt_ids for one in self._confirm(attempt_id)]
             case SwitchUp():
                 self._up, self._ask_at = True, now.mono
             case SwitchDown():
@@ -145,7 +176,7 @@ class Dialer:
 
     def poll(self, now: Now) -> list[Action]:
         """What is to be done at `now`. Ask again, with a new reading of the clocks, until nothing is."""
-        actions = [*self._expire(now), *self._place(now), *self._ask(now)]
+        actions = [*self._expire(now), *self._confirm_overdue(now), *self._place(now), *self._ask(now)]
         if self._up and not self._stopping:
             actions += self._schedule.claims(now)
         return actions
@@ -153,6 +184,8 @@ class Dialer:
     def wake_at(self, now: Now) -> float | None:
         """The monotonic time of the next `poll` that may find something; None: an event comes first."""
         moments = [self._deadlines[0][0]] if self._deadlines else []
+        if self._unconfirmed:
+            moments.append(next(iter(self._unconfirmed.values())))
         if self._intended:
             moments.append(now.mono)
         if self._up and self._doubtful and not self._asking:
@@ -177,10 +210,9 @@ class Dialer:
         while self._intended and len(actions) < PLACES_AT_ONCE:
             call = self._intended.popleft()
             if self._may_place(call, now):
-                call.phase = _Phase.ALERTING
+                call.phase, call.sent_at = _Phase.ALERTING, now.wall
                 self._arm(call, now.mono + call.attempt.max_alerting_time)
-                attempt = call.attempt
-                actions.append(Place(Originate(attempt.attempt_id, attempt.called, attempt.caller)))
+                actions.append(Place(call.order()))
             else:
                 actions.append(self._withdraw(call, now))
         return actions
@@ -204,7 +236,7 @@ class Dialer:
             case Ringing():
                 return self._ringing(call, now)
             case Answered():
-                return self._answered(call, now)
+                return self._answered(call, now, event.dialog)
             case Ended():
                 return [self._ended(call, event, now)]
             case NotSent():
@@ -217,15 +249,29 @@ class Dialer:
                 self._arm(call, now.mono + call.attempt.max_alerting_time)
         return []
 
-    def _answered(self, call: _Call, now: Now) -> list[Action]:
+    def _answered(self, call: _Call, now: Now, dialog: str = "") -> list[Action]:
         if call.answered_at is not None:
             return []
-        call.answered_at = now.wall
+        call.answered_at, call.dialog = now.wall, dialog
         if call.phase is _Phase.RELEASING:
             return self._hang_up(call, now)  # it crossed our cancel
         call.phase = _Phase.TALKING
         self._arm(call, now.mono + MAX_CALL)
-        return []
+        return self._remember(call, now) if dialog else []
+
+    def _remember(self, call: _Call, now: Now) -> list[Action]:
+        """An answer is stored before it is acknowledged: a dead run's call can then be found and ended."""
+        of = call.attempt
+        self._unconfirmed[of.attempt_id] = now.mono + CONFIRM_WITHIN
+        return [Remember(of.vdn_id, of.attempt_id, call.dialog, now.wall, call.ringing_at, call.sent_at)]
+
+    def _confirm(self, attempt_id: UUID) -> list[Action]:
+        return [Confirm(attempt_id)] if self._unconfirmed.pop(attempt_id, None) is not None else []
+
+    def _confirm_overdue(self, now: Now) -> list[Action]:
+        """The callee hears nothing while a call is not acknowledged: the store gets so long, no longer."""
+        overdue = takewhile(lambda one: one[1] <= now.mono, self._unconfirmed.items())
+        return [one for attempt_id, _ in list(overdue) for one in self._confirm(attempt_id)]
 
     def _hang_up(self, call: _Call, now: Now) -> list[Action]:
         call.phase = _Phase.RELEASING
@@ -257,6 +303,8 @@ class Dialer:
             cause=ended.cause if ended.cause in _CAUSES else None,
             sip_status=ended.sip_status if ended.sip_status in _STATUSES else None,
             hung_up_by=ended.hung_up_by,
+            sent_at=call.sent_at,
+            record=ended.record,
         )
         return Settle(settlement)
 
@@ -268,6 +316,7 @@ class Dialer:
     def _forget(self, call: _Call) -> None:
         del self._calls[call.attempt.attempt_id]
         self._doubtful.pop(call.attempt.attempt_id, None)
+        self._unconfirmed.pop(call.attempt.attempt_id, None)
 
     # -- time ------------------------------------------------------------------------------------------
 
@@ -318,16 +367,15 @@ class Dialer:
     def _adopt(self, attempts: Iterable[Attempt], now: Now) -> None:
         for attempt in attempts:
             if attempt.attempt_id not in self._calls:
-                limit = now.mono + attempt.max_alerting_time
-                call = _Call(attempt, phase=_Phase.ALERTING, limit=limit)
-                self._calls[attempt.attempt_id] = call
+                call = self._calls[attempt.attempt_id] = _found(attempt, now)
                 self._doubt(call, now)
 
     def _ask(self, now: Now) -> list[Action]:
         if not self._doubtful or not self._up or self._asking or now.mono < self._ask_at:
             return []
         self._asking = True
-        return [Inquire(tuple(self._doubtful)[:INQUIRE_AT_ONCE], self._outages)]
+        asked = tuple(self._calls[one].open() for one in islice(self._doubtful, INQUIRE_AT_ONCE))
+        return [Inquire(asked, self._outages)]
 
     def _told(self, told: Told, now: Now) -> list[Action]:
         actions: list[Action] = []
@@ -363,3 +411,17 @@ class Dialer:
             return self._hang_up(call, now)  # the first may have been lost with the switch
         self._arm(call, call.limit)
         return []
+
+
+def _found(attempt: Attempt, now: Now) -> _Call:
+    """A call of a dead run, as far as the store knows how far it had come."""
+    answered = attempt.answered_at is not None
+    return _Call(
+        attempt,
+        phase=_Phase.TALKING if answered else _Phase.ALERTING,
+        limit=now.mono + (MAX_CALL if answered else attempt.max_alerting_time),
+        sent_at=attempt.sent_at,
+        ringing_at=attempt.ringing_at,
+        answered_at=attempt.answered_at,
+        dialog=attempt.dialog,
+    )

@@ -8,7 +8,7 @@ from datetime import datetime, tzinfo
 from uuid import UUID
 
 from outdial import calendar
-from outdial.model import Campaign, Recycle
+from outdial.model import Campaign, Disposition, Recycle
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,8 @@ class Candidate:
     caller: str | None
     recycle_at: datetime | None
     listed: bool
+    session_id: str | None = None
+    call_data: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +50,13 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What becomes of candidates: contacts to dial with their new attempt ids, to end, and to postpone."""
+    """What becomes of candidates: contacts to dial with their new attempt ids, to end, and to postpone.
+
+    `ended`: by how they end without a call.
+    """
 
     dial: list[tuple[UUID, Candidate]] = field(default_factory=list)
-    blacklisted: list[int] = field(default_factory=list)
-    recycled: list[int] = field(default_factory=list)
+    ended: dict[Disposition, list[int]] = field(default_factory=dict)
     postponed: list[tuple[int, datetime]] = field(default_factory=list)
     counted: dict[str, Listing] = field(default_factory=dict)
 
@@ -64,22 +68,22 @@ def select(
     now: datetime,
     tz: tzinfo,
     recycle: Recycle,
+    refuses: Callable[[Candidate], Disposition | None],
     room: int,
     new_id: Callable[[], UUID],
 ) -> Selection:
     """Judge candidates at the moment of dialing (semantics.md §4, §8); at most `room` of them are dialed.
 
-    A plain blacklist entry ends the number; a restriction that is used up in this hour or day of the VDN's
-    clock moves it to the next; a restriction that is not used up counts the call.
+    A plain blacklist entry ends the number, and so does a switch that `refuses` it; a restriction that is
+    used up in this hour or day of the VDN's clock moves it to the next; one that is not counts the call.
     """
     chosen = Selection()
     entries = {number: _this_period(listing, now, tz) for number, listing in listings.items()}
     for candidate in candidates:
         entry = entries.get(candidate.called)
-        if recycle is Recycle.RETIRE and candidate.recycle_at is not None and candidate.recycle_at <= now:
-            chosen.recycled.append(candidate.contact_id)
-        elif entry is not None and entry.plain:
-            chosen.blacklisted.append(candidate.contact_id)
+        end = _end(candidate, entry, recycle, now) or refuses(candidate)
+        if end is not None:
+            chosen.ended.setdefault(end, []).append(candidate.contact_id)
         elif entry is not None and entry.window_calls >= (entry.restrict_times or 0):
             due_at = calendar.period_end(entry.restrict_period or "day", now, tz)
             chosen.postponed.append((candidate.contact_id, due_at))
@@ -89,6 +93,13 @@ def select(
                 entry = replace(entry, window_calls=entry.window_calls + 1)
                 entries[candidate.called] = chosen.counted[candidate.called] = entry
     return chosen
+
+
+def _end(candidate: Candidate, entry: Listing | None, recycle: Recycle, now: datetime) -> Disposition | None:
+    """How a contact ends without a call, by its recycle time and the blacklist."""
+    if recycle is Recycle.RETIRE and candidate.recycle_at is not None and candidate.recycle_at <= now:
+        return Disposition.RECYCLED
+    return Disposition.BLACKLISTED if entry is not None and entry.plain else None
 
 
 def _this_period(listing: Listing, now: datetime, tz: tzinfo) -> Listing:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 from uuid import UUID
 
 from outdial.dialing.selection import PacedCampaign
-from outdial.model import Attempt, Ended, Inquiry, Originate, Settlement, SwitchEvent
+from outdial.model import Attempt, Ended, Inquiry, OpenCall, Originate, Settlement, SwitchEvent
 
 SEND_WITHIN: Final = 0.9
 """Seconds from just before a claim begins in which its calls may be placed."""
@@ -18,6 +18,9 @@ MAX_CALL: Final = 4 * 3600.0
 
 RELEASE_WITHIN: Final = 5.0
 """Seconds that a switch has to say the end of a call that was hung up."""
+
+CONFIRM_WITHIN: Final = 1.0
+"""Seconds that an answered call waits to be stored; then it is acknowledged all the same."""
 
 PLACES_AT_ONCE: Final = 1
 """Calls placed on one reading of the clocks: a process that is frozen between two of them must notice."""
@@ -84,11 +87,30 @@ class Withdraw:
 class Inquire:
     """Ask the switch what became of these; answered by `Told` with the same `outages`."""
 
-    attempt_ids: tuple[UUID, ...]
+    calls: tuple[OpenCall, ...]
     outages: int
 
 
-Action = Claim | Place | HangUp | Settle | Withdraw | Inquire
+@dataclass(frozen=True, slots=True)
+class Remember:
+    """Store that the call was answered, and the switch's `dialog`; answered by `Remembered`."""
+
+    vdn_id: int
+    attempt_id: UUID
+    dialog: str = field(repr=False)
+    answered_at: datetime
+    ringing_at: datetime | None
+    sent_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Confirm:
+    """Tell the switch to acknowledge the answer: it is stored, or the store did not take it in time."""
+
+    attempt_id: UUID
+
+
+Action = Claim | Place | HangUp | Settle | Withdraw | Inquire | Remember | Confirm
 
 
 # -- events ----------------------------------------------------------------------------------------------
@@ -138,6 +160,13 @@ class Told:
 
 
 @dataclass(frozen=True, slots=True)
+class Remembered:
+    """These answers are stored."""
+
+    attempt_ids: tuple[UUID, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class SwitchUp:
     """Orders can be given."""
 
@@ -152,4 +181,6 @@ class Stop:
     """Place and claim nothing more; calls in flight go on."""
 
 
-Event = Claimed | ClaimFailed | NotSent | Adopted | Told | SwitchUp | SwitchDown | Stop | SwitchEvent
+Event = (
+    Claimed | ClaimFailed | NotSent | Adopted | Told | Remembered | SwitchUp | SwitchDown | Stop | SwitchEvent
+)

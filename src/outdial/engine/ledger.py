@@ -1,22 +1,22 @@
-"""Ends of attempts on their way to the store."""
+"""Answers and ends of attempts on their way to the store."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 from uuid import UUID
 
 import structlog
 
-from outdial.dialing import Settle, Withdraw
+from outdial.dialing import Remember, Remembered, Settle, Withdraw
 from outdial.errors import CommitUnknown, StoreUnavailable
 from outdial.store.store import Store
 
 log = structlog.get_logger()
 
 _BATCH: Final = 200
-"""Settlements and withdrawals stored at once."""
+"""Answers, and settlements and withdrawals, stored at once."""
 
 _FIRST_WAIT: Final = 0.2
 _LONGEST_WAIT: Final = 1.0
@@ -24,10 +24,17 @@ _LONGEST_WAIT: Final = 1.0
 
 
 class Ledger:
-    """Settlements and withdrawals on their way to the store; kept until they are there."""
+    """Answers, settlements and withdrawals on their way to the store; kept until they are there.
 
-    def __init__(self, store: Store) -> None:
+    Answers go by a way of their own, past the locks that settlements wait for: a callee waits for them.
+    """
+
+    def __init__(self, store: Store, tell: Callable[[Remembered], None]) -> None:
+        """`tell` hears which answers are stored."""
         self._store = store
+        self._tell = tell
+        self._answers: dict[UUID, Remember] = {}
+        self._some_answer = asyncio.Event()
         self._waiting: dict[UUID, Settle | Withdraw] = {}
         self._some = asyncio.Event()
 
@@ -40,8 +47,33 @@ class Ledger:
     def add(self, end: Settle | Withdraw) -> None:
         """Store this as soon as may be. The first word about an attempt holds."""
         key = end.settlement.attempt_id if isinstance(end, Settle) else end.attempt_id
+        self._answers.pop(key, None)
         self._waiting.setdefault(key, end)
         self._some.set()
+
+    def remember(self, answer: Remember) -> None:
+        """Store this answer as soon as may be; an end that comes before holds it too."""
+        self._answers[answer.attempt_id] = answer
+        self._some_answer.set()
+
+    async def remember_on(self) -> None:
+        """Write all answers that wait, batch by batch."""
+        while True:
+            await self._some_answer.wait()
+            batch = list(self._answers.values())[:_BATCH]
+            try:
+                await self._store.calls.remember(batch)
+            except StoreUnavailable as error:
+                log.warning(
+                    "store unavailable", doing="remember answers", waiting=len(batch), reason=str(error)
+                )
+                await asyncio.sleep(_FIRST_WAIT)
+                continue
+            for answer in batch:
+                self._answers.pop(answer.attempt_id, None)
+            if not self._answers:
+                self._some_answer.clear()
+            self._tell(Remembered(tuple(answer.attempt_id for answer in batch)))
 
     async def write_on(self) -> None:
         """Write all that waits, batch by batch: what comes while one is written is the next."""

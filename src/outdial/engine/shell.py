@@ -14,6 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final
 from uuid import UUID, uuid4
 
@@ -28,6 +29,7 @@ from outdial.dialing import (
     Claim,
     Claimed,
     ClaimFailed,
+    Confirm,
     Dialer,
     Event,
     HangUp,
@@ -36,6 +38,7 @@ from outdial.dialing import (
     NotSent,
     Now,
     Place,
+    Remember,
     Selection,
     Settle,
     Stop,
@@ -48,7 +51,7 @@ from outdial.dialing import (
 from outdial.engine.host import lives, this_host
 from outdial.engine.ledger import Ledger
 from outdial.errors import CommitUnknown, StoreUnavailable, SwitchError
-from outdial.model import Attempt, Disposition, Originate, SwitchEvent
+from outdial.model import Attempt, Campaign, Disposition, Originate, SwitchEvent
 from outdial.store import calls
 from outdial.store.calls import Fenced
 from outdial.store.postgres import Connection, utc_now
@@ -109,7 +112,7 @@ class Engine:
         self._clock = clock
         self._epoch = 0
         self._dialer = Dialer(claims=claims)
-        self._ledger = Ledger(store)
+        self._ledger = Ledger(store, self._tell)
         self._stirred = asyncio.Event()
         self._woken = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -148,6 +151,7 @@ class Engine:
                     for loop in (
                         self._drive_on(),
                         self._ledger.write_on(),
+                        self._ledger.remember_on(),
                         self._repeat("look for work", self._look, wake=self._woken),
                         self._repeat("keep the lease", self._keep_lease),
                         self._repeat("recover", self._recover),
@@ -226,6 +230,10 @@ class Engine:
                     self._switch.hang_up(attempt_id)
                 case Settle() | Withdraw():
                     self._ledger.add(action)
+                case Remember():
+                    self._ledger.remember(action)
+                case Confirm(attempt_id):
+                    self._switch.confirm(attempt_id)
                 case Claim(vdn_id, campaign_id):
                     self._spawn(self._claim((vdn_id, campaign_id)))
                 case Inquire():
@@ -245,9 +253,9 @@ class Engine:
 
     async def _inquire(self, inquire: Inquire) -> None:
         try:
-            words = await self._switch.inquire(inquire.attempt_ids)
+            words = await self._switch.inquire(inquire.calls)
         except SwitchError as error:
-            log.warning("switch not asked", attempts=len(inquire.attempt_ids), reason=str(error))
+            log.warning("switch not asked", attempts=len(inquire.calls), reason=str(error))
             words = []
         self._tell(Told(tuple(words), inquire.outages))
 
@@ -319,6 +327,7 @@ class Engine:
             now=claim.now,
             tz=calendar.zone(claim.paced.time_zone),
             recycle=claim.paced.recycle,
+            refuses=partial(self._refuses, claim.paced.campaign),
             room=room,
             new_id=uuid4,
         )
@@ -330,9 +339,12 @@ class Engine:
         self._pending |= wanted
         return await claim.intend(chosen.dial)
 
+    def _refuses(self, campaign: Campaign, one: Candidate) -> Disposition | None:
+        return self._switch.refuses(campaign.vdn_id, one.called, one.caller or campaign.caller_no)
+
     async def _put_aside(self, claim: calls.Claim, chosen: Selection) -> None:
-        await claim.end(chosen.blacklisted, Disposition.BLACKLISTED)
-        await claim.end(chosen.recycled, Disposition.RECYCLED)
+        for disposition, contact_ids in chosen.ended.items():
+            await claim.end(contact_ids, disposition)
         for contact_id, due_at in chosen.postponed:
             await claim.postpone(contact_id, due_at)
         await claim.count_calls(chosen.counted)

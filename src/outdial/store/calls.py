@@ -11,15 +11,21 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import groupby
+from typing import Any, Final
 from uuid import UUID
 
-from outdial.dialing import Candidate, Listing, PacedCampaign
-from outdial.model import Attempt, Disposition, Recycle, Settlement
+from outdial.dialing import Candidate, Listing, PacedCampaign, Remember
+from outdial.model import Attempt, CallRecord, Disposition, Recycle, Settlement
 from outdial.store.campaigns import Locked, campaign
 from outdial.store.postgres import Connection, Postgres, Transaction
 
 STOPPED = timedelta(seconds=5)
 """After which a session that does not finish its request is ended; as long as one idle in a transaction."""
+
+
+_NO_RECORD: Final = CallRecord()
+_STEP_END: Final = "\x1f"
+"""Between the steps of a call on their way to the store: arrays of arrays must be of one length there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +73,20 @@ class Calls:
         """Take back attempts that provably never left: their numbers are ready again."""
         await self._db.fetch("withdraw", vdn_id, list(attempt_ids), self._now())
 
+    async def remember(self, answers: Sequence[Remember]) -> None:
+        """Store that these open attempts were answered, one statement a VDN; an ended one is left alone."""
+        for vdn_id, group in groupby(sorted(answers, key=_vdn_of), key=_vdn_of):
+            of_vdn = list(group)
+            await self._db.fetch(
+                "remember",
+                vdn_id,
+                [one.attempt_id for one in of_vdn],
+                [one.dialog for one in of_vdn],
+                [one.answered_at for one in of_vdn],
+                [one.ringing_at for one in of_vdn],
+                [one.sent_at for one in of_vdn],
+            )
+
     async def settle(self, settlements: Sequence[Settlement]) -> None:
         """Store the ends of attempts: attempt, contact, counter, result and outbox in one transaction a VDN.
 
@@ -91,6 +111,8 @@ class Calls:
                 [s.sip_status for s in settlements],
                 [s.hung_up_by for s in settlements],
                 self._now(),
+                [s.sent_at for s in settlements],
+                *_records(settlements),
             )
             await tx.execute("wake_pushers")
 
@@ -138,6 +160,10 @@ class Calls:
                     caller=row["caller"],
                     max_alerting_time=row["max_alerting_time"],
                     intent_at=row["intent_at"],
+                    sent_at=row["sent_at"],
+                    ringing_at=row["ringing_at"],
+                    answered_at=row["answered_at"],
+                    dialog=row["dialog"] or "",
                 ),
                 row["epoch"],
             )
@@ -180,7 +206,15 @@ class Claim:
         """Ready and due contacts in dialing order, locked."""
         rows = await self._tx.fetch("due_contacts", *self._key, self.now, limit=limit)
         return [
-            Candidate(row["contact_id"], row["called"], row["caller"], row["recycle_at"], row["listed"])
+            Candidate(
+                row["contact_id"],
+                row["called"],
+                row["caller"],
+                row["recycle_at"],
+                row["listed"],
+                row["session_id"],
+                row["call_data"],
+            )
             for row in rows
         ]
 
@@ -217,6 +251,7 @@ class Claim:
             [candidate.caller or campaign.caller_no for _, candidate in wanted],
         )
         order = {attempt_id: place for place, (attempt_id, _) in enumerate(wanted)}
+        chosen = dict(wanted)
         return [
             Attempt(
                 *self._key,
@@ -227,6 +262,8 @@ class Claim:
                 row["caller"],
                 campaign.max_alerting_time,
                 self.now,
+                session_id=chosen[row["attempt_id"]].session_id,
+                call_data=chosen[row["attempt_id"]].call_data,
             )
             for row in sorted(rows, key=lambda row: order[row["attempt_id"]])
         ]
@@ -241,5 +278,18 @@ class Claim:
             await Locked(self._tx, *self._key, self.now).end_contacts(contact_ids, disposition)
 
 
-def _vdn_of(settlement: Settlement) -> int:
-    return settlement.vdn_id
+def _vdn_of(one: Settlement | Remember) -> int:
+    return one.vdn_id
+
+
+def _records(settlements: Sequence[Settlement]) -> list[list[Any]]:
+    """The call records column by column, as `settle` takes them."""
+    records = [s.record or _NO_RECORD for s in settlements]
+    return [
+        [one.trunk for one in records],
+        [one.keys or None for one in records],
+        [_STEP_END.join(one.steps) if one.steps else None for one in records],
+        [one.detector for one in records],
+        [one.rtp_sent for one in records],
+        [one.rtp_received for one in records],
+    ]

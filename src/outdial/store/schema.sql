@@ -48,6 +48,11 @@ CREATE TABLE campaign (
     created_at         timestamptz NOT NULL,
     deleted_at         timestamptz,   -- hidden; upkeep removes it once nothing is dialing
     archived           boolean     NOT NULL DEFAULT false,   -- deleted, but kept as history
+    priority           smallint    NOT NULL DEFAULT 3,   -- 1 is first where campaigns share trunks
+    max_cps            real,        -- calls a second, at most
+    max_channels       integer,     -- calls at the same time, at most
+    launch_rest        integer     NOT NULL DEFAULT 0,   -- calls of the last launch that found no room yet
+    next_send_at       timestamptz, -- under max_cps: when the next call may be sent
     PRIMARY KEY (vdn_id, campaign_id)
 ) WITH (fillfactor = 50);
 CREATE UNIQUE INDEX campaign_name ON campaign (vdn_id, name) WHERE deleted_at IS NULL;
@@ -114,7 +119,8 @@ CREATE TABLE engine (
     started_at    timestamptz NOT NULL,
     lease_until   timestamptz NOT NULL,
     fenced_at     timestamptz,   -- from here on this engine claims nothing more
-    recovered_at  timestamptz    -- its open attempts have been settled by another
+    recovered_at  timestamptz,   -- its open attempts have been settled by another
+    standing      text           -- what only this run knows: its switch, the trunks (JSON)
 );
 CREATE INDEX engine_live ON engine (lease_until) WHERE recovered_at IS NULL;
 
@@ -135,6 +141,14 @@ CREATE TABLE attempt (
     cause        smallint,               -- Q.850
     sip_status   smallint,
     hung_up_by   text,
+    trunk        text,
+    sent_at      timestamptz,            -- the order left
+    keys         text,                   -- that the callee pressed
+    steps        text[],                 -- of the call flow, as gone through
+    detector     text,                   -- verdict of the answering-machine detection
+    rtp_sent     integer,                -- packets
+    rtp_received integer,
+    dialog       text,                   -- the switch's own word of an answered call, until it ends
     PRIMARY KEY (vdn_id, attempt_id)
 );
 CREATE UNIQUE INDEX attempt_once ON attempt (vdn_id, contact_id, attempt_no);

@@ -3,6 +3,9 @@
 A switch connects itself, again and again, and keeps what it was asked: `originate` either raises
 `SwitchError` before anything could reach a carrier, or the order may have left and only an event or
 `inquire` can tell. The two implementations are `simulated.py` and (from the SIP issue on) `sip.py`.
+
+A switch that must not acknowledge an answer before it is stored says so: its `Answered` has a `dialog`, and
+`confirm` tells it that the text is stored, or that the store did not take it within a second.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 from uuid import UUID
 
-from outdial.model import Ended, Inquiry, Originate, SwitchEvent
+from outdial.model import Disposition, Ended, Inquiry, OpenCall, Originate, Room, SwitchEvent
 
 OnEvent = Callable[[SwitchEvent], None]
 OnDown = Callable[[], None]
@@ -29,18 +32,31 @@ class Switch(Protocol):
         """Connect in the background; `on_event` hears every event, `on_down` every loss of the switch."""
         ...
 
+    def room(self, vdn_id: int) -> Room:
+        """How many calls of this VDN could be placed right now, and over which trunks it shares that."""
+        ...
+
+    def refuses(self, vdn_id: int, called: str, caller: str) -> Disposition | None:
+        """How a number ends that this switch will never call so (NOT_ALLOWED, BAD_CALLER); None: it may."""
+        ...
+
     def originate(self, order: Originate) -> None:
         """Place one call, without waiting. Raises `SwitchError` when it certainly did not leave."""
         ...
 
-    def hang_up(self, attempt_id: UUID) -> None:
-        """Cancel or release the call; a no-op for an id that is not alive."""
+    def confirm(self, attempt_id: UUID) -> None:
+        """The answer is stored: acknowledge the call; a no-op for an id that waits for nothing."""
         ...
 
-    async def inquire(self, attempt_ids: Sequence[UUID]) -> list[Inquiry | Ended]:
-        """What became of these ids: alive, ended (with its cause), never seen, or cannot tell.
+    def hang_up(self, attempt_id: UUID) -> None:
+        """Cancel or release the call, an unconfirmed one too; a no-op for an id that is not alive."""
+        ...
 
-        Raises `SwitchError` when the switch cannot be asked.
+    async def inquire(self, calls: Sequence[OpenCall]) -> list[Inquiry | Ended]:
+        """What became of these calls: alive, ended (with its cause), never seen, or cannot tell.
+
+        A switch that does not outlive its engine ends what a dead run left, with what `OpenCall` tells of
+        it, and says how. Raises `SwitchError` when the switch cannot be asked.
         """
         ...
 

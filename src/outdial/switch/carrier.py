@@ -318,6 +318,7 @@ class Carrier:
     def _end(self, call: Call, end: End) -> None:
         ended = end(call.attempt_id)
         facts = msgspec.to_builtins(ended)
+        del facts["record"]  # a switch's own word; a carrier has none
         if not self._write(event="ended", attempt=facts.pop("attempt_id"), **facts):
             return
         del self._calls[call.attempt_id]

@@ -18,7 +18,7 @@ import msgspec
 import structlog
 
 from outdial.errors import SwitchError
-from outdial.model import Ended, Inquiry, Originate, SwitchEvent
+from outdial.model import Ended, Inquiry, OpenCall, Originate, Room, SwitchEvent
 from outdial.switch import OnDown, OnEvent
 from outdial.switch.carrier import EVENTS, LINE_LIMIT, parse_address
 
@@ -31,6 +31,9 @@ _SEND_BUFFER: Final = 1 << 20
 
 _IDS_A_LINE: Final = 500
 """Ids in one line of an inquiry: small enough to leave at once."""
+
+_ROOM: Final = Room("carrier", 1_000_000)
+"""The carrier takes whatever it is asked."""
 
 log = structlog.get_logger()
 
@@ -71,25 +74,40 @@ class SimulatedSwitch:
         self._on_event, self._on_down = on_event, on_down
         self._keeper = asyncio.create_task(self._keep_connected())
 
+    def room(self, vdn_id: int) -> Room:
+        """As many calls as anybody wants."""
+        return _ROOM
+
+    def refuses(self, vdn_id: int, called: str, caller: str) -> None:
+        """Every number may be called."""
+
     def originate(self, order: Originate) -> None:
-        """Place one call. Raises `SwitchError` when the order certainly did not leave."""
-        self._send("originate", order)
+        """Place one call. Raises `SwitchError` when the order certainly did not leave.
+
+        What only a call flow needs does not go out.
+        """
+        line = {"attempt_id": order.attempt_id, "called": order.called, "caller": order.caller}
+        self._send("originate", line)
+
+    def confirm(self, attempt_id: UUID) -> None:
+        """The carrier outlives its engines: nothing waits for this."""
 
     def hang_up(self, attempt_id: UUID) -> None:
         """Cancel or release the call; nothing happens to one that is not alive or while not connected."""
         with contextlib.suppress(SwitchError):
             self._send("hang_up", {"attempt_id": attempt_id})
 
-    async def inquire(self, attempt_ids: Sequence[UUID]) -> list[Inquiry | Ended]:
-        """What became of these ids; the carrier tells the rest of each alive call to this switch.
+    async def inquire(self, calls: Sequence[OpenCall]) -> list[Inquiry | Ended]:
+        """What became of these calls; the carrier tells the rest of each alive call to this switch.
 
-        One word for each id, in no order. Events of up to 500 ids are heard after this returns, those of
+        One word for each, in no order. Events of up to 500 calls are heard after this returns, those of
         more perhaps before it. Raises `SwitchError` when the carrier is not connected, is lost meanwhile
         or does not answer in time.
         """
         words: list[Inquiry | Ended] = []
-        for start in range(0, len(attempt_ids), _IDS_A_LINE):
-            reply = await self._ask(list(attempt_ids[start : start + _IDS_A_LINE]))
+        ids = [call.attempt_id for call in calls]
+        for start in range(0, len(ids), _IDS_A_LINE):
+            reply = await self._ask(ids[start : start + _IDS_A_LINE])
             words += [*reply.fates, *reply.ended]
         return words
 

@@ -16,8 +16,8 @@ SELECT epoch FROM engine WHERE epoch = $1 AND fenced_at IS NULL FOR KEY SHARE
 
 -- name: due_contacts
 -- LIMIT is a literal per size, so that the generic plan walks the index (design: stack.md, section 4).
-SELECT n.contact_id, n.called, n.caller, n.recycle_at, b.number IS NOT NULL AS listed
-FROM (SELECT contact_id, called, caller, recycle_at, priority, due_at FROM contact
+SELECT n.contact_id, n.called, n.caller, n.recycle_at, n.session_id, n.call_data, b.number IS NOT NULL AS listed
+FROM (SELECT contact_id, called, caller, recycle_at, session_id, call_data, priority, due_at FROM contact
       WHERE vdn_id = $1 AND campaign_id = $2 AND state = 'ready' AND due_at <= $3
       ORDER BY priority, due_at, contact_id LIMIT {limit} FOR UPDATE SKIP LOCKED) n
 LEFT JOIN blacklist b ON b.vdn_id = $1 AND b.number = n.called AND (b.expires_at IS NULL OR b.expires_at > $3)
@@ -61,6 +61,19 @@ WITH gone AS (
 UPDATE contact n SET state = 'ready', attempts = n.attempts - 1, due_at = $3
 FROM gone WHERE n.vdn_id = $1 AND n.contact_id = gone.contact_id AND n.state = 'dialing'
 
+-- name: remember
+-- Answers of open attempts. One that is locked is just being settled, with its answer.
+-- $1 vdn  $2 attempt ids  $3 dialogs  $4 answered  $5 ringing  $6 sent
+WITH s AS MATERIALIZED (
+    SELECT * FROM unnest($2::uuid[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::timestamptz[])
+        s(attempt_id, dialog, answered_at, ringing_at, sent_at)
+), open AS MATERIALIZED (
+    SELECT attempt_id FROM attempt WHERE vdn_id = $1 AND attempt_id = ANY($2::uuid[]) AND ended_at IS NULL
+    FOR NO KEY UPDATE SKIP LOCKED
+)
+UPDATE attempt a SET dialog = s.dialog, answered_at = s.answered_at, ringing_at = s.ringing_at, sent_at = s.sent_at
+FROM s JOIN open USING (attempt_id) WHERE a.vdn_id = $1 AND a.attempt_id = s.attempt_id
+
 -- name: lock_campaigns_of
 -- Campaign rows first and in id order: the lock order of every transaction.
 SELECT campaign_id FROM campaign WHERE vdn_id = $1 AND campaign_id IN
@@ -70,15 +83,21 @@ ORDER BY campaign_id FOR NO KEY UPDATE
 -- name: settle
 -- The end of a batch of attempts: attempt, contact, counter, result, outbox. One already ended is left alone.
 -- $1 vdn  $2 attempt ids  $3 dispositions  $4 ended  $5 ringing  $6 answered  $7 causes  $8 SIP statuses
--- $9 hung up by  $10 now
+-- $9 hung up by  $10 now  $11 sent  $12 trunks  $13 keys  $14 steps, joined by U+001F  $15 detector's verdicts
+-- $16 RTP packets sent  $17 and received
 WITH s AS MATERIALIZED (
     SELECT * FROM unnest($2::uuid[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::timestamptz[],
-                         $7::smallint[], $8::smallint[], $9::text[])
-        s(attempt_id, disposition, ended_at, ringing_at, answered_at, cause, sip_status, hung_up_by)
+                         $7::smallint[], $8::smallint[], $9::text[], $11::timestamptz[], $12::text[],
+                         $13::text[], $14::text[], $15::text[], $16::integer[], $17::integer[])
+        s(attempt_id, disposition, ended_at, ringing_at, answered_at, cause, sip_status, hung_up_by, sent_at,
+          trunk, keys, steps, detector, rtp_sent, rtp_received)
 ), ended AS (
     UPDATE attempt a SET ended_at = s.ended_at, disposition = s.disposition,
            ringing_at = coalesce(s.ringing_at, a.ringing_at), answered_at = coalesce(s.answered_at, a.answered_at),
-           cause = s.cause, sip_status = s.sip_status, hung_up_by = s.hung_up_by
+           cause = s.cause, sip_status = s.sip_status, hung_up_by = s.hung_up_by,
+           sent_at = coalesce(s.sent_at, a.sent_at), trunk = s.trunk, keys = s.keys,
+           steps = string_to_array(s.steps, E'\x1f'), detector = s.detector, rtp_sent = s.rtp_sent,
+           rtp_received = s.rtp_received, dialog = NULL
     FROM s WHERE a.vdn_id = $1 AND a.attempt_id = s.attempt_id AND a.ended_at IS NULL
     RETURNING a.attempt_id, a.campaign_id, a.contact_id, a.disposition, a.intent_at
 ), judged AS (
@@ -150,7 +169,7 @@ WHERE recovered_at IS NULL AND fenced_at <= clock_timestamp() - $1::interval AND
 -- name: open_attempts
 -- Across VDNs: attempts in flight of these engine runs.
 SELECT a.vdn_id, a.attempt_id, a.campaign_id, a.contact_id, a.attempt_no, a.called, a.caller, a.epoch,
-       a.intent_at, a.ringing_at, a.answered_at, coalesce(c.max_alerting_time, 60) AS max_alerting_time
+       a.intent_at, a.sent_at, a.ringing_at, a.answered_at, a.dialog, coalesce(c.max_alerting_time, 60) AS max_alerting_time
 FROM attempt a LEFT JOIN campaign c USING (vdn_id, campaign_id)
 WHERE a.ended_at IS NULL AND a.epoch = ANY($1::bigint[]) ORDER BY a.vdn_id, a.attempt_id LIMIT 5000
 

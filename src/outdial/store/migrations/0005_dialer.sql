@@ -1,0 +1,19 @@
+-- Campaigns that share trunks; call records; answers stored before they are acknowledged.
+ALTER TABLE campaign
+    ADD COLUMN priority smallint NOT NULL DEFAULT 3,
+    ADD COLUMN max_cps real,
+    ADD COLUMN max_channels integer,
+    ADD COLUMN launch_rest integer NOT NULL DEFAULT 0,
+    ADD COLUMN next_send_at timestamptz;
+
+ALTER TABLE engine ADD COLUMN standing text;
+
+ALTER TABLE attempt
+    ADD COLUMN trunk text,
+    ADD COLUMN sent_at timestamptz,
+    ADD COLUMN keys text,
+    ADD COLUMN steps text[],
+    ADD COLUMN detector text,
+    ADD COLUMN rtp_sent integer,
+    ADD COLUMN rtp_received integer,
+    ADD COLUMN dialog text;
