@@ -8,6 +8,7 @@ the JSON schema.
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -17,9 +18,6 @@ from outdial import jsontext
 from outdial.flow import graph
 from outdial.flow.fields import (
     MAX_ITEMS,
-    NEEDED_STEP,
-    NEEDED_VARIABLE,
-    STEP,
     STEP_NAME,
     Choice,
     Defaults,
@@ -30,13 +28,14 @@ from outdial.flow.fields import (
     Keys,
     Literal,
     Literals,
-    Name,
     Prompts,
     Seconds,
     Speech,
+    StepName,
     Target,
     Text,
     Value,
+    VariableName,
     Whole,
     inside,
     near,
@@ -71,6 +70,11 @@ DEFAULT_FLOW: Final = "default"
 """The flow of campaigns that name none."""
 
 
+_STEP: Final = StepName()
+_NEEDED_STEP: Final = StepName(needed=True)
+_INTO: Final = VariableName(needed=True)
+
+
 class _Cases(Field):
     """The ways out of a branch, tried in order."""
 
@@ -89,7 +93,7 @@ class _Cases(Field):
         return tuple(case for case in cases if case is not None)
 
     def _case(self, found: Findings, place: str, value: Any) -> Case | None:
-        read = read_fields(found, place, value, {**self.TESTS, "next": NEEDED_STEP})
+        read = read_fields(found, place, value, {**self.TESTS, "next": _NEEDED_STEP})
         if read is None:
             return None
         given = [test for test in self.TESTS if test in value]
@@ -101,7 +105,7 @@ class _Cases(Field):
         return Case(read["next"], (equals,) if equals is not None else one_of, read["prefix"])
 
     def schema(self) -> dict[str, Any]:
-        one = object_schema({**self.TESTS, "next": NEEDED_STEP})
+        one = object_schema({**self.TESTS, "next": _NEEDED_STEP})
         one["properties"]["present"] = {"const": True}
         one["oneOf"] = [{"required": [test]} for test in self.TESTS]
         return {"type": "array", "minItems": 1, "maxItems": MAX_ITEMS, "items": one}
@@ -117,7 +121,7 @@ class _Kind:
     beside: Mapping[str, Field]
 
 
-_INTO_NEXT: Final = {"next": NEEDED_STEP, "otherwise": STEP}
+_INTO_NEXT: Final = {"next": _NEEDED_STEP, "otherwise": _STEP}
 _PROMPTS: Final = Prompts(needed=True)
 _INTERRUPTIBLE: Final = Flag(default=True)
 _VALUE: Final = Value(needed=True)
@@ -136,7 +140,7 @@ KINDS: Final[Mapping[str, _Kind]] = {
         "Take keys into a variable.",
         CollectStep,
         {
-            "into": NEEDED_VARIABLE,
+            "into": _INTO,
             "max": Whole(low=1, high=32, default=1),
             "first_timeout": Seconds(low=0.5, high=60, default=5.0),
             "next_timeout": Seconds(low=0.5, high=60, default=3.0),
@@ -150,12 +154,12 @@ KINDS: Final[Mapping[str, _Kind]] = {
         "Go on by a value: the first case that holds, else `otherwise`.",
         BranchStep,
         {"on": Text(needed=True), "cases": _Cases(needed=True)},
-        {"otherwise": NEEDED_STEP},
+        {"otherwise": _NEEDED_STEP},
     ),
     "set": _Kind(
         "Give a variable a value.",
         SetStep,
-        {"into": NEEDED_VARIABLE, "value": _VALUE},
+        {"into": _INTO, "value": _VALUE},
         _INTO_NEXT,
     ),
     "hangup": _Kind(
@@ -165,7 +169,7 @@ KINDS: Final[Mapping[str, _Kind]] = {
         "Hand the call over to a number.",
         lambda target, mode, otherwise: TransferStep(target, TransferMode(mode), otherwise),
         {"target": Target(needed=True), "mode": Choice(words=tuple(TransferMode), default="refer")},
-        {"otherwise": STEP},
+        {"otherwise": _STEP},
     ),
 }
 """Every kind of step."""
@@ -176,7 +180,7 @@ class _OnMachine(Field):
 
     def read(self, found: Findings, place: str, value: Any) -> tuple[OnMachine, str | None] | None:
         if isinstance(value, dict):
-            read = read_fields(found, place, value, {OnMachine.WAIT_FOR_BEEP.value: NEEDED_STEP})
+            read = read_fields(found, place, value, {OnMachine.WAIT_FOR_BEEP.value: _NEEDED_STEP})
             return (OnMachine.WAIT_FOR_BEEP, read[OnMachine.WAIT_FOR_BEEP.value]) if read else None
         if value in (OnMachine.HANGUP, OnMachine.CONTINUE):
             return OnMachine(value), None
@@ -184,12 +188,12 @@ class _OnMachine(Field):
         return None
 
     def schema(self) -> dict[str, Any]:
-        waits = object_schema({OnMachine.WAIT_FOR_BEEP.value: NEEDED_STEP})
+        waits = object_schema({OnMachine.WAIT_FOR_BEEP.value: _NEEDED_STEP})
         return {"oneOf": [{"enum": [OnMachine.HANGUP.value, OnMachine.CONTINUE.value]}, waits]}
 
 
 TOP: Final[Mapping[str, Field]] = {
-    "start": NEEDED_STEP,
+    "start": _NEEDED_STEP,
     "max_seconds": Seconds(low=1, high=3600, default=600.0),
     "on_machine": _OnMachine(default=(OnMachine.CONTINUE, None)),
     "defaults": Defaults(default={}),
@@ -233,36 +237,34 @@ def check(document: Any, *, prompts: Collection[str], can_say: bool) -> Flow:
     Raises `FlowError` with every problem and its place, like `steps.menu.collect.max: must be 1 to 32`.
     """
     document_text(document)
-    found = Findings(prompts, can_say)
     if not isinstance(document, dict):
         raise FlowError("the document must be an object with start and steps")
+    found = Findings(prompts, can_say)
+    found.steps = _names(found, document.get("steps"))
     found.defaults = Defaults().read(Findings((), True), "", document.get("defaults", {})) or {}
     top = read_fields(found, "", document, TOP, also=("steps",))
-    steps = _steps(found, document.get("steps"))
-    on_machine, after_beep = top["on_machine"] if top else (OnMachine.CONTINUE, None)
-    entries = {"start": top["start"]} if top else {}
-    if after_beep is not None:
-        entries["on_machine.wait_for_beep"] = after_beep
-    found.problems += graph.unknown(steps, entries, document["steps"])
-    if not found.problems:
-        found.problems += [*graph.unreachable(steps, entries), *graph.endless(steps)]
+    steps = {name: _step(found, inside("steps", name), document["steps"][name]) for name in found.steps}
+    whole = {name: step for name, step in steps.items() if step is not None}
     if top is None or found.problems:
         raise FlowError(*found.problems)
+    on_machine, after_beep = top["on_machine"]
+    entries = [top["start"], *([after_beep] if after_beep else [])]
+    if wrong := [*graph.unreachable(whole, entries), *graph.endless(whole)]:
+        raise FlowError(*wrong)
     return Flow(
-        top["start"], steps, top["max_seconds"], on_machine, after_beep, frozenset(found.prompts), found.says
+        top["start"], whole, top["max_seconds"], on_machine, after_beep, frozenset(found.prompts), found.says
     )
 
 
-def _steps(found: Findings, value: Any) -> dict[str, Step]:
+def _names(found: Findings, value: Any) -> list[str]:
+    """The names of the steps."""
     if not isinstance(value, dict) or not 1 <= len(value) <= MAX_STEPS:
         found.problem("steps", f"must be an object of 1 to {MAX_STEPS} steps by name")
-        raise FlowError(*found.problems)
-    steps: dict[str, Step] = {}
-    for name, body in value.items():
-        step = _step(found, inside("steps", name), body)
-        if Name(of="step", pattern=STEP_NAME).read(found, inside("steps", name), name) and step is not None:
-            steps[name] = step
-    return steps
+        return []
+    for name in value:
+        if not re.fullmatch(STEP_NAME, name):
+            found.problem(inside("steps", name), "a step's name has 1 to 64 ASCII letters, digits, _ and -")
+    return list(value)
 
 
 def _step(found: Findings, place: str, body: Any) -> Step | None:

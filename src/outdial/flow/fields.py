@@ -47,6 +47,7 @@ class Findings:
 
     known_prompts: Collection[str]
     can_say: bool
+    steps: Collection[str] = ()
     defaults: Mapping[str, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     prompts: set[str] = field(default_factory=set)
@@ -199,26 +200,31 @@ class Keys(Field):
         return {"type": "string", "pattern": f"^[{KEYS}]*$"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Name(Field):
-    """A name of a form: of a step, or of a variable."""
-
-    of: str
-    pattern: str
+class StepName(Field):
+    """The name of a step that is there."""
 
     def read(self, found: Findings, place: str, value: Any) -> str | None:
-        if isinstance(value, str) and re.fullmatch(self.pattern, value):
+        if isinstance(value, str) and value in found.steps:
             return value
-        found.problem(place, f"must be the name of a {self.of}")
+        wrong = f"there is no step {value}{near(value, found.steps)}" if isinstance(value, str) else None
+        found.problem(place, wrong or "must be the name of a step")
         return None
 
     def schema(self) -> dict[str, Any]:
-        return {"type": "string", "pattern": f"^{self.pattern}$"}
+        return {"type": "string", "pattern": f"^{STEP_NAME}$"}
 
 
-STEP: Final = Name(of="step", pattern=STEP_NAME)
-NEEDED_STEP: Final = Name(of="step", pattern=STEP_NAME, needed=True)
-NEEDED_VARIABLE: Final = Name(of="variable", pattern=VARIABLE_NAME, needed=True)
+class VariableName(Field):
+    """The name of a variable."""
+
+    def read(self, found: Findings, place: str, value: Any) -> str | None:
+        if isinstance(value, str) and re.fullmatch(VARIABLE_NAME, value):
+            return value
+        found.problem(place, "must be the name of a variable: ASCII letters, digits and _, at most 64")
+        return None
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "string", "pattern": f"^{VARIABLE_NAME}$"}
 
 
 class Text(Field):

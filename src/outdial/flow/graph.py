@@ -1,39 +1,31 @@
-"""What the steps of a flow are to one another: ways that lead nowhere, steps without a way, endless loops."""
+"""What the steps of a flow are to one another: steps to which no way leads, loops without an end."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 
-from outdial.flow.fields import near
 from outdial.flow.words import BranchStep, CollectStep, HangupStep, Step, TransferStep
 
 
-def ways(step: Step) -> Iterator[tuple[str, str]]:
-    """Where a step may lead: the field that says so, and the step it names."""
+def ways(step: Step) -> Iterator[str]:
+    """The steps to which a step may lead."""
     if isinstance(step, BranchStep):
-        yield from ((f"branch.cases[{n}].next", case.next) for n, case in enumerate(step.cases))
+        yield from (case.next for case in step.cases)
     elif not isinstance(step, HangupStep | TransferStep):
-        yield "next", step.next
+        yield step.next
     if not isinstance(step, HangupStep) and step.otherwise is not None:
-        yield "otherwise", step.otherwise
+        yield step.otherwise
 
 
-def unknown(steps: Mapping[str, Step], entries: Mapping[str, str], names: Collection[str]) -> list[str]:
-    """Fields that name a step which is not there."""
-    named = [*entries.items()]
-    named += [(f"steps.{name}.{field}", to) for name, step in steps.items() for field, to in ways(step)]
-    return [f"{place}: there is no step {to}{near(to, names)}" for place, to in named if to not in names]
-
-
-def unreachable(steps: Mapping[str, Step], entries: Mapping[str, str]) -> list[str]:
+def unreachable(steps: Mapping[str, Step], entries: Collection[str]) -> list[str]:
     """Steps to which no way leads."""
     seen: set[str] = set()
-    waiting = list(entries.values())
+    waiting = list(entries)
     while waiting:
         name = waiting.pop()
         if name not in seen:
             seen.add(name)
-            waiting += [to for _, to in ways(steps[name])]
+            waiting += ways(steps[name])
     return [f"steps.{name}: no way leads to this step" for name in steps if name not in seen]
 
 
@@ -43,7 +35,7 @@ def endless(steps: Mapping[str, Step]) -> list[str]:
     Steps that lead nowhere are taken away, again and again; what stays leads to loops.
     """
     open_ways = {
-        name: {to for _, to in ways(step) if not isinstance(steps[to], CollectStep)}
+        name: {to for to in ways(step) if not isinstance(steps[to], CollectStep)}
         for name, step in steps.items()
         if not isinstance(step, CollectStep)
     }
