@@ -59,15 +59,21 @@ def decode_text(text: str) -> Any:
     return value
 
 
-def is_object(text: str) -> bool:
-    r"""Whether call data is JSON text of an object.
+def object_of(text: str) -> dict[str, Any] | None:
+    r"""The object that call data is JSON text of, or None.
 
     Text that was escaped once too often, as in the contract's example, is unescaped before it is judged:
     `\"` becomes `"` and `\\` becomes `\`, once, left to right (semantics.md §3).
     """
     for candidate in (text, _OVERESCAPED.sub(r"\1", text)):
         try:
-            return isinstance(decode_text(candidate), dict)
+            value = decode_text(candidate)
         except NotJson:
             continue
-    return False
+        return value if isinstance(value, dict) else None
+    return None
+
+
+def is_object(text: str) -> bool:
+    """Whether call data is JSON text of an object, as `object_of` reads it."""
+    return object_of(text) is not None
