@@ -61,46 +61,6 @@ _COMPACT = {
 }
 """The compact forms that IANA has registered."""
 
-_COMMON = (
-    "Accept Allow Authorization Call-ID Contact Content-Length Content-Type CSeq Date Expires From "
-    "MIME-Version Max-Forwards Min-SE P-Asserted-Identity Proxy-Authenticate Proxy-Authorization RAck "
-    "RSeq Reason Record-Route Require Retry-After Route Server SIP-ETag SIP-If-Match Session-Expires "
-    "Subject Supported To Unsupported User-Agent Via WWW-Authenticate Warning"
-)
-NAMES: Final = (
-    _COMPACT | {name.lower(): name for name in _COMMON.split()} | {name: name for name in _COMMON.split()}
-)
-"""Canonical names, by what peers are likely to write."""
-
-
-class ParseError(ValueError):
-    """The bytes are not what the grammar allows, or more than our caps."""
-
-
-_COMPACT = {
-    "a": "Accept-Contact",
-    "b": "Referred-By",
-    "c": "Content-Type",
-    "d": "Request-Disposition",
-    "e": "Content-Encoding",
-    "f": "From",
-    "i": "Call-ID",
-    "j": "Reject-Contact",
-    "k": "Supported",
-    "l": "Content-Length",
-    "m": "Contact",
-    "n": "Identity-Info",
-    "o": "Event",
-    "r": "Refer-To",
-    "s": "Subject",
-    "t": "To",
-    "u": "Allow-Events",
-    "v": "Via",
-    "x": "Session-Expires",
-    "y": "Identity",
-}
-"""The compact forms that IANA has registered."""
-
 _COMMON = [
     "Accept",
     "Allow",
@@ -139,20 +99,12 @@ _COMMON = [
     "WWW-Authenticate",
     "Warning",
 ]
-
-NAMES: Final = (
-    _COMPACT | {name.lower(): name for name in _COMMON.split()} | {name: name for name in _COMMON.split()}
-)
+NAMES: Final = _COMPACT | {name.lower(): name for name in _COMMON} | {name: name for name in _COMMON}
 """Canonical names, by what peers are likely to write."""
 
 
 class ParseError(ValueError):
-    """The bytes are not what RFC 3261 allows, or more than our caps.
-
-    `request`: what could be read of a request that is at fault, enough to refuse it with 400, or None.
-    """
-
-    request: Request | None = None
+    """The bytes are not what the grammar allows, or more than our caps."""
 
 
 def canonical(name: str) -> str:
