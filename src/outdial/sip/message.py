@@ -1,0 +1,502 @@
+"""SIP messages: parsed from bytes, written to bytes (RFC 3261 §7, §18.3, §25).
+
+The head is split once; the values of its fields are read when they are asked for. What a datagram or a
+stream brings is judged as RFC 4475 judges its torture messages.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from outdial.sip.fields import (
+    NAMES,
+    TOKEN,
+    NameAddr,
+    ParseError,
+    Uri,
+    Via,
+    canonical,
+    check_address,
+    check_via,
+    first_via,
+    parse_name_addrs,
+    parse_params,
+    split_list,
+)
+
+__all__ = [
+    "MAX_BODY",
+    "MAX_HEAD",
+    "MAX_HEADERS",
+    "BadRequest",
+    "Malformed",
+    "Message",
+    "NameAddr",
+    "ParseError",
+    "Request",
+    "Response",
+    "StreamParser",
+    "Uri",
+    "Via",
+    "canonical",
+    "parse",
+    "parse_name_addrs",
+    "reason_cause",
+    "response_to",
+]
+
+MAX_HEAD: Final = 64 * 1024
+MAX_BODY: Final = 256 * 1024
+"""Bytes of a head and of a body."""
+MAX_HEADERS: Final = 200
+
+Header = tuple[str, str]
+
+_MANDATORY = ("Via", "From", "To", "Call-ID", "CSeq")
+_ONCE = frozenset(("From", "To", "Call-ID", "CSeq", "Max-Forwards"))
+_LISTS = frozenset(
+    ("Via", "Route", "Record-Route", "Contact", "Allow", "Supported", "Require", "Unsupported")
+)
+
+_TOKEN = re.compile(f"{TOKEN}++")
+_FOLD = re.compile(r"\r\n[ \t]++")
+_CSEQ = re.compile(f"([0-9]{{1,10}})[ \t]++({TOKEN}++)")
+_STATUS = re.compile(r"([1-6][0-9][0-9])(?: (.*))?", re.DOTALL)
+_VISIBLE = re.compile(r"[!-~]++")
+_GMT = re.compile(r"[A-Za-z]{3}, [0-9]{2} [A-Za-z]{3} [0-9]{4} [0-9:]{8} GMT")
+_LENGTH = re.compile(r"[0-9]{1,10}")
+_CAUSE = re.compile(r"[0-9]{1,3}")
+_Q850 = re.compile(r"Q\.850[ \t]*+", re.IGNORECASE)
+
+
+class BadRequest(ParseError):
+    """A request at fault. `request` is what could be read of it: enough to refuse it with 400."""
+
+    def __init__(self, request: Request, reason: str) -> None:
+        super().__init__(reason)
+        self.request = request
+
+
+class Message:
+    """What requests and responses have in common.
+
+    `headers` have canonical names and unfolded values. Values read by a property are remembered: change
+    the headers before, not after.
+    """
+
+    __slots__ = ("_cseq", "_from", "_to", "_via", "body", "headers")
+
+    def __init__(self, headers: Iterable[Header] = (), body: bytes = b"") -> None:
+        self.headers: list[Header] = [(canonical(name), value) for name, value in headers]
+        self.body = body
+        self._via: Via | None = None
+        self._from: NameAddr | None = None
+        self._to: NameAddr | None = None
+        self._cseq: tuple[int, str] | None = None
+
+    def get(self, name: str) -> str | None:
+        """The first value of a header as it stands, or None."""
+        name = canonical(name)
+        for known, value in self.headers:
+            if known == name:
+                return value
+        return None
+
+    def all(self, name: str) -> list[str]:
+        """Every value of a header.
+
+        Lists of Via, Route, Record-Route, Contact, Allow, Supported, Require and Unsupported are split at
+        their commas; others are not. Raises `ParseError` where a list cannot be split.
+        """
+        name = canonical(name)
+        values = [value for known, value in self.headers if known == name]
+        if name in _LISTS:
+            return [element for value in values for element in split_list(value)]
+        return values
+
+    @property
+    def call_id(self) -> str:
+        """Raises `ParseError`, as all of these properties do, where the header is missing or malformed."""
+        return self._need("Call-ID")
+
+    @property
+    def cseq(self) -> tuple[int, str]:
+        """Number and method."""
+        if self._cseq is None:
+            match = _CSEQ.fullmatch(self._need("CSeq"))
+            if match is None or int(match[1]) >= 2**31:
+                raise ParseError("CSeq: not a number under 2^31 and a method")
+            self._cseq = int(match[1]), match[2]
+        return self._cseq
+
+    @property
+    def from_(self) -> NameAddr:
+        """The From header."""
+        if self._from is None:
+            self._from = NameAddr.parse(self._need("From"))
+        return self._from
+
+    @property
+    def to(self) -> NameAddr:
+        """The To header."""
+        if self._to is None:
+            self._to = NameAddr.parse(self._need("To"))
+        return self._to
+
+    @property
+    def via(self) -> Via:
+        """The topmost Via."""
+        if self._via is None:
+            self._via = first_via(self._need("Via"))
+        return self._via
+
+    @property
+    def contact(self) -> NameAddr | None:
+        """The first Contact, or None where there is none or it is "*"."""
+        for element in self.all("Contact"):
+            return None if element == "*" else NameAddr.parse(element)
+        return None
+
+    @property
+    def record_routes(self) -> list[str]:
+        """The Record-Route set in its order, each as it stands, but without a display name."""
+        return [_route(element) for element in self.all("Record-Route")]
+
+    def to_bytes(self) -> bytes:
+        """Write the message; Content-Length is always ours.
+
+        Raises `ValueError` where a value holds CR, LF or NUL, or a name or the start line is malformed:
+        nobody's data may become a header of its own.
+        """
+        lines = [self._start_line()]
+        for name, value in self.headers:
+            if name != "Content-Length":
+                lines.append(f"{name}: {value}")
+                if not _TOKEN.fullmatch(name):
+                    raise ValueError("header name: not a token")
+        head = "\r\n".join(lines)
+        breaks = len(lines) - 1
+        if head.count("\r") != breaks or head.count("\n") != breaks or "\0" in head:
+            raise ValueError("header or start line: a value holds CR, LF or NUL")
+        return b"%b\r\nContent-Length: %d\r\n\r\n%b" % (
+            head.encode("utf-8", "surrogateescape"),
+            len(self.body),
+            self.body,
+        )
+
+    def _start_line(self) -> str:
+        raise NotImplementedError
+
+    def _need(self, name: str) -> str:
+        value = self.get(name)
+        if not value:
+            raise ParseError(f"{name}: missing or empty")
+        return value
+
+
+class Request(Message):
+    """A request. `uri` is its Request-URI as it stands."""
+
+    __slots__ = ("method", "uri")
+
+    def __init__(self, method: str, uri: str, headers: Iterable[Header] = (), body: bytes = b"") -> None:
+        super().__init__(headers, body)
+        self.method = method
+        self.uri = uri
+
+    def _start_line(self) -> str:
+        if not (_TOKEN.fullmatch(self.method) and _VISIBLE.fullmatch(self.uri)):
+            raise ValueError("request line: the method is no token, or the URI not printable ASCII")
+        return f"{self.method} {self.uri} SIP/2.0"
+
+    def __repr__(self) -> str:
+        return f"<Request {self.method}>"
+
+
+class Response(Message):
+    """A response. `reason` has no bytes that are not UTF-8: they are shown as U+FFFD."""
+
+    __slots__ = ("reason", "status")
+
+    def __init__(self, status: int, reason: str, headers: Iterable[Header] = (), body: bytes = b"") -> None:
+        super().__init__(headers, body)
+        self.status = status
+        self.reason = reason
+
+    def _start_line(self) -> str:
+        return f"SIP/2.0 {self.status:03d} {self.reason}"
+
+    def __repr__(self) -> str:
+        return f"<Response {self.status}>"
+
+
+def parse(data: bytes) -> Request | Response:
+    """Read one datagram. Bytes beyond Content-Length are ignored (RFC 3261 §18.3).
+
+    Raises `ParseError`, and of these `BadRequest` where the bytes were a request that 400 can answer.
+    """
+    end = data.find(b"\r\n\r\n", 0, MAX_HEAD + 4)
+    if end < 0:
+        raise ParseError("head: no empty line within 64 KiB")
+    head = _Head(data[:end])
+    body = data[end + 4 :]
+    try:
+        length = head.content_length()
+        if length is not None and length > len(body):
+            raise ParseError("body: shorter than Content-Length")
+        if length is None and len(body) > MAX_BODY:
+            raise ParseError("body: over 256 KiB")
+    except ParseError as error:
+        raise head.blame(error) from None
+    return head.message(body[:length])
+
+
+class _Head:
+    """A start line and its headers, split but not judged; `fault` is the first thing wrong with them."""
+
+    __slots__ = ("fault", "headers", "start")
+
+    def __init__(self, head: bytes) -> None:
+        text = head.decode("utf-8", "surrogateescape")
+        self.fault = ""
+        breaks = text.count("\r\n")
+        if text.count("\r") != breaks or text.count("\n") != breaks:
+            self.fault = "head: CR or LF alone"
+        if "\r\n " in text or "\r\n\t" in text:
+            text = _FOLD.sub(" ", text)
+            breaks = text.count("\r\n")
+        if breaks > MAX_HEADERS:
+            raise ParseError("head: over 200 headers")
+        self.start, *lines = text.split("\r\n")
+        self.headers: list[Header] = []
+        for line in lines:
+            name, colon, value = line.partition(":")
+            known = NAMES.get(name) or _name(name)
+            if colon and known:
+                self.headers.append((known, value.strip(" \t")))
+            else:
+                self.fault = self.fault or "head: a line is no header"
+
+    def content_length(self) -> int | None:
+        """What Content-Length says, or None where it is missing. Raises `ParseError`."""
+        found = {value for name, value in self.headers if name == "Content-Length"}
+        if not found:
+            return None
+        value = found.pop()
+        if found or not _LENGTH.fullmatch(value):
+            raise ParseError("Content-Length: not one number")
+        if int(value) > MAX_BODY:
+            raise ParseError("body: over 256 KiB")
+        return int(value)
+
+    def blame(self, fault: ParseError) -> ParseError:
+        """The same fault, with the request as far as it can be read."""
+        try:
+            message = self._start()
+        except ParseError:
+            return fault
+        if isinstance(message, Response):
+            return fault
+        message.headers = self.headers
+        return BadRequest(message, str(fault))
+
+    def message(self, body: bytes) -> Request | Response:
+        """The message, judged. Raises `ParseError`."""
+        message = self._start()
+        message.headers = self.headers
+        message.body = body
+        try:
+            if self.fault:
+                raise ParseError(self.fault)
+            _check(message)
+        except ParseError as error:
+            raise self.blame(error) from None
+        return message
+
+    def _start(self) -> Request | Response:
+        first, _, rest = self.start.partition(" ")
+        if first.upper() == "SIP/2.0":
+            return _status_line(rest)
+        uri, _, version = rest.partition(" ")
+        if not _TOKEN.fullmatch(first) or version.upper() != "SIP/2.0":
+            raise ParseError("start line: neither METHOD URI SIP/2.0 nor SIP/2.0 STATUS REASON")
+        if Uri.parse(uri).headers:
+            raise ParseError("request line: a Request-URI has no headers")
+        return Request(first, uri)
+
+
+def _name(name: str) -> str:
+    name = name.rstrip(" \t")
+    return canonical(name) if _TOKEN.fullmatch(name) else ""
+
+
+def _status_line(rest: str) -> Response:
+    match = _STATUS.fullmatch(rest)
+    if match is None:
+        raise ParseError("status line: no status from 100 to 699")
+    reason = match[2] or ""
+    if not reason.isascii():
+        reason = reason.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return Response(int(match[1]), reason)
+
+
+def _check(message: Request | Response) -> None:
+    """The headers without which there is no transaction and no dialog, each there and well formed."""
+    first: dict[str, str] = {}
+    for name, value in message.headers:
+        if name not in first:
+            first[name] = value
+        elif name in _ONCE:
+            raise ParseError(f"{name}: more than once")
+    for name in _MANDATORY:
+        if not first.get(name):
+            raise ParseError(f"{name}: missing or empty")
+    check_via(first["Via"])
+    check_address(first["From"])
+    check_address(first["To"])
+    _, method = message.cseq
+    if isinstance(message, Request):
+        _check_request(message, method)
+
+
+def _check_request(request: Request, method: str) -> None:
+    if method != request.method:
+        raise ParseError("CSeq: another method than the request's")
+    for contact in request.all("Contact"):
+        if contact != "*":
+            NameAddr.parse(contact)
+    date = request.get("Date")
+    if date is not None and not _GMT.fullmatch(date):
+        raise ParseError("Date: not in the form of RFC 1123, GMT")
+
+
+def _route(element: str) -> str:
+    route = NameAddr.parse(element)
+    if route.display is not None:
+        route.display = None
+        return str(route)
+    if not element.isascii():
+        raise ParseError("Record-Route: not ASCII")
+    return element
+
+
+@dataclass(frozen=True, slots=True)
+class Malformed:
+    """A message of a stream that is at fault while its framing is not.
+
+    `request` is what could be read of a request, enough to refuse it with 400, or None.
+    """
+
+    request: Request | None
+    reason: str
+
+
+class StreamParser:
+    """Cuts the bytes of a TCP or TLS connection into messages, by Content-Length (RFC 3261 §18.3)."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._searched = 0
+        self._head: _Head | None = None
+        self._length = 0
+        self._broken: ParseError | None = None
+
+    def feed(self, data: bytes) -> list[Request | Response | Malformed]:
+        """Take what came; the messages that are complete now. CRLF between messages is a keep-alive.
+
+        Raises `ParseError` where the stream cannot be resynchronised: the connection is to be closed. What
+        came complete before the break is returned first, and the next feed, even of nothing, raises.
+        """
+        self._buffer += data
+        complete: list[Request | Response | Malformed] = []
+        try:
+            while self._broken is None and (message := self._next()) is not None:
+                complete.append(message)
+        except ParseError as error:
+            self._broken = error
+        if self._broken is not None and not complete:
+            raise self._broken
+        return complete
+
+    def _next(self) -> Request | Response | Malformed | None:
+        if self._head is None:
+            self._head = self._read_head()
+        if self._head is None or len(self._buffer) < self._length:
+            return None
+        body = bytes(self._buffer[: self._length])
+        del self._buffer[: self._length]
+        head, self._head = self._head, None
+        try:
+            return head.message(body)
+        except BadRequest as error:
+            return Malformed(error.request, str(error))
+        except ParseError as error:
+            return Malformed(None, str(error))
+
+    def _read_head(self) -> _Head | None:
+        while self._buffer.startswith(b"\r\n"):
+            del self._buffer[:2]
+        end = self._buffer.find(b"\r\n\r\n", self._searched, MAX_HEAD + 4)
+        if end < 0:
+            if len(self._buffer) >= MAX_HEAD + 4:
+                raise ParseError("head: no empty line within 64 KiB")
+            self._searched = max(0, len(self._buffer) - 3)
+            return None
+        head = _Head(bytes(self._buffer[:end]))
+        length = head.content_length()
+        if length is None:
+            raise ParseError("Content-Length: missing, which a stream cannot do without")
+        del self._buffer[: end + 4]
+        self._searched, self._length = 0, length
+        return head
+
+
+def response_to(
+    request: Request,
+    status: int,
+    reason: str,
+    *,
+    to_tag: str | None = None,
+    headers: Iterable[Header] = (),
+    body: bytes = b"",
+) -> Response:
+    """Answer a request, which may be a malformed one (RFC 3261 §8.2.6). `to_tag` is added where To has none.
+
+    A NUL of the request, which the grammar allows in quotes, comes back as a blank.
+    """
+    copied = []
+    for name, value in request.headers:
+        if name in _MANDATORY:
+            tag = f";tag={to_tag}" if name == "To" and to_tag and _untagged(value) else ""
+            copied.append((name, value.replace("\0", " ") + tag))
+    return Response(status, reason, [*copied, *headers], body)
+
+
+def _untagged(value: str) -> bool:
+    try:
+        return NameAddr.parse(value).tag is None
+    except ParseError:
+        return False
+
+
+def reason_cause(message: Message) -> int | None:
+    """The Q.850 cause of a Reason header (RFC 3326), 0 to 127, or None. Never raises."""
+    for value in message.all("Reason"):
+        try:
+            for element in split_list(value):
+                if (cause := _q850(element)) is not None:
+                    return cause
+        except ParseError:
+            continue
+    return None
+
+
+def _q850(element: str) -> int | None:
+    match = _Q850.match(element)
+    if match is None:
+        return None
+    cause = parse_params(element, "Reason", match.end()).get("cause") or ""
+    return int(cause) if _CAUSE.fullmatch(cause) and int(cause) < 128 else None
