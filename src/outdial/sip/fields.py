@@ -21,10 +21,11 @@ _HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9._\-]*+)|\[[0-9A-Fa-f:.]++\])"
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*+")
 _PRINTABLE = re.compile(r"[!#-;=?-~]++")
 _USER = re.compile(r"[!#-;=?A-~]++")
-_HOST_PART = re.compile(rf"({_HOST})(?::([0-9]{{1,5}}))?(;[^?@,]*+)?(?:\?([^@,]*+))?")
+_HOST_PART = re.compile(rf"({_HOST})(?::([0-9]{{1,5}}))?(;[!#-+\--;=A-~]*+)?(?:\?([!#-+\--;=?A-~]*+))?")
 _PARAM = re.compile(
     rf"[ \t]*+;[ \t]*+({TOKEN}++)[ \t]*+(?:=[ \t]*+({QUOTED}|[!#-+\-./0-9:=?-~]*+))?[ \t]*+", re.DOTALL
 )
+_PLAIN_PARAMS = re.compile(rf"(?:;{TOKEN}++(?:=[!#-+\-./0-9:?A-~]*+)?)++")
 _DISPLAYED = re.compile(
     rf"[ \t]*+(?:({QUOTED})|([A-Za-z0-9\-.!%*_+`'~ \t\x80-\U0010ffff]*+))[ \t]*+<([^<>]*+)>", re.DOTALL
 )
@@ -33,6 +34,13 @@ _VIA = re.compile(
     r"(?::[ \t]*+([0-9]{1,5}))?",
     re.IGNORECASE,
 )
+_COMMON_PARAMS = rf"(?:;{TOKEN}++(?:=[!#-+\-./0-9:A-~]++)?)*+"
+_COMMON_PORT = "(?::[1-5]?[1-9][0-9]{0,3})?"
+_COMMON_ADDRESS = re.compile(
+    rf"(?:{QUOTED} ?)?<sips?:(?:[!#-;=?A-~]++@)?{_HOST}{_COMMON_PORT}{_COMMON_PARAMS}>{_COMMON_PARAMS}",
+    re.DOTALL,
+)
+_COMMON_VIA = re.compile(rf"SIP/2\.0/[A-Z]++ {_HOST}{_COMMON_PORT}{_COMMON_PARAMS}")
 _ELEMENT = re.compile(rf'(?:[^",<]|{QUOTED}|<[^>]*+>)*+', re.DOTALL)
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _TO_ESCAPE = re.compile(r'(["\\])')
@@ -61,45 +69,15 @@ _COMPACT = {
 }
 """The compact forms that IANA has registered."""
 
-_COMMON = [
-    "Accept",
-    "Allow",
-    "Authorization",
-    "Call-ID",
-    "Contact",
-    "Content-Length",
-    "Content-Type",
-    "CSeq",
-    "Date",
-    "Expires",
-    "From",
-    "MIME-Version",
-    "Max-Forwards",
-    "Min-SE",
-    "P-Asserted-Identity",
-    "Proxy-Authenticate",
-    "Proxy-Authorization",
-    "RAck",
-    "RSeq",
-    "Reason",
-    "Record-Route",
-    "Require",
-    "Retry-After",
-    "Route",
-    "Server",
-    "SIP-ETag",
-    "SIP-If-Match",
-    "Session-Expires",
-    "Subject",
-    "Supported",
-    "To",
-    "Unsupported",
-    "User-Agent",
-    "Via",
-    "WWW-Authenticate",
-    "Warning",
-]
-NAMES: Final = _COMPACT | {name.lower(): name for name in _COMMON} | {name: name for name in _COMMON}
+_COMMON = (
+    "Accept Allow Authorization Call-ID Contact Content-Length Content-Type CSeq Date Expires From "
+    "MIME-Version Max-Forwards Min-SE P-Asserted-Identity Proxy-Authenticate Proxy-Authorization RAck "
+    "RSeq Reason Record-Route Require Retry-After Route Server SIP-ETag SIP-If-Match Session-Expires "
+    "Subject Supported To Unsupported User-Agent Via WWW-Authenticate Warning"
+)
+NAMES: Final = (
+    _COMPACT | {name.lower(): name for name in _COMMON.split()} | {name: name for name in _COMMON.split()}
+)
 """Canonical names, by what peers are likely to write."""
 
 
@@ -149,19 +127,13 @@ class Uri:
     def _parse_sip(cls, scheme: str, rest: str) -> Uri:
         user, at, host_part = rest.rpartition("@")
         match = _HOST_PART.fullmatch(host_part)
-        if match is None or not _PRINTABLE.fullmatch(host_part):
+        if match is None:
             raise ParseError("URI: host, port or parameters are malformed")
         if at and not _USER.fullmatch(user):
             raise ParseError("URI: the user part is empty or holds forbidden characters")
         host, port, params, headers = match.groups()
-        return cls(
-            scheme,
-            user if at else None,
-            _bare(host),
-            _port(port),
-            parse_params(params, "URI") if params else {},
-            headers or "",
-        )
+        known = parse_params(params, "URI") if params else {}
+        return cls(scheme, user if at else None, _bare(host), _port(port), known, headers or "")
 
     def __str__(self) -> str:
         if self.scheme == "tel":
@@ -193,14 +165,14 @@ class NameAddr:
             return cls._parse_bare(text)
         quoted, tokens, uri = match.groups()
         display = _ESCAPED.sub(r"\1", quoted[1:-1]) if quoted else tokens.strip(" \t") or None
-        return cls(Uri.parse(uri), display, parse_params(text, "address", match.end()))
+        return cls(Uri.parse(uri), display, _address_params(text, match.end()))
 
     @classmethod
     def _parse_bare(cls, text: str) -> NameAddr:
         uri, semicolon, params = text.partition(";")
         if "?" in uri or "," in uri:
             raise ParseError('address: a URI with "?" or "," needs <> around it')
-        return cls(Uri.parse(uri.strip(" \t")), None, parse_params(semicolon + params, "address"))
+        return cls(Uri.parse(uri.strip(" \t")), None, _address_params(semicolon + params, 0))
 
     @property
     def tag(self) -> str | None:
@@ -228,7 +200,8 @@ class Via:
         if match is None:
             raise ParseError("Via: not SIP/2.0/TRANSPORT host[:port]")
         transport, host, port = match.groups()
-        return cls(transport.upper(), _bare(host), _port(port), parse_params(text, "Via", match.end()))
+        params = parse_params(text, "Via", match.end())
+        return cls(transport.upper(), _bare(host), _port(port), params)
 
     @property
     def branch(self) -> str | None:
@@ -237,6 +210,24 @@ class Via:
 
     def __str__(self) -> str:
         return f"SIP/2.0/{self.transport} {sent_by(self.host, self.port)}{format_params(self.params)}"
+
+
+def check_address(text: str) -> None:
+    """Raise `ParseError` unless `NameAddr.parse` will read this. Cheap for the form that most have."""
+    if not _COMMON_ADDRESS.fullmatch(text):
+        NameAddr.parse(text)
+
+
+def check_via(text: str) -> None:
+    """Raise `ParseError` unless the first Via of this value can be read. Cheap for the usual form."""
+    if not _COMMON_VIA.fullmatch(text):
+        first_via(text)
+
+
+def first_via(text: str) -> Via:
+    """Read the first Via of a value that may be a list. Raises `ParseError`."""
+    elements = split_list(text)
+    return Via.parse(elements[0] if elements else "")
 
 
 def parse_name_addrs(text: str) -> list[NameAddr]:
@@ -270,13 +261,25 @@ def parse_params(text: str, where: str, position: int = 0) -> Params:
     Raises `ParseError`, naming `where`.
     """
     params: Params = {}
+    if _PLAIN_PARAMS.fullmatch(text, position):
+        for param in text[position + 1 :].split(";"):
+            name, equals, value = param.partition("=")
+            params.setdefault(name.lower(), value if equals else None)
+        return params
     while position < len(text):
         match = _PARAM.match(text, position)
         if match is None:
             raise ParseError(f"{where}: malformed parameters")
-        name, value = match.groups()
-        params.setdefault(name.lower(), value)
+        params.setdefault(match[1].lower(), match[2])
         position = match.end()
+    return params
+
+
+def _address_params(text: str, position: int) -> Params:
+    params = parse_params(text, "address", position)
+    tag = params.get("tag")
+    if tag is not None and tag[:1] in ('"', ""):
+        raise ParseError("address: the tag is not a token")
     return params
 
 

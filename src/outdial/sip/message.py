@@ -19,15 +19,15 @@ from outdial.sip.fields import (
     Uri,
     Via,
     canonical,
+    check_address,
+    check_via,
+    first_via,
     parse_name_addrs,
     parse_params,
     split_list,
 )
 
 __all__ = [
-    "MAX_BODY",
-    "MAX_HEAD",
-    "MAX_HEADERS",
     "BadRequest",
     "Malformed",
     "Message",
@@ -133,22 +133,21 @@ class Message:
     def from_(self) -> NameAddr:
         """The From header."""
         if self._from is None:
-            self._from = self._party("From")
+            self._from = NameAddr.parse(self._need("From"))
         return self._from
 
     @property
     def to(self) -> NameAddr:
         """The To header."""
         if self._to is None:
-            self._to = self._party("To")
+            self._to = NameAddr.parse(self._need("To"))
         return self._to
 
     @property
     def via(self) -> Via:
         """The topmost Via."""
         if self._via is None:
-            elements = split_list(self._need("Via"))
-            self._via = Via.parse(elements[0] if elements else "")
+            self._via = first_via(self._need("Via"))
         return self._via
 
     @property
@@ -193,12 +192,6 @@ class Message:
         if not value:
             raise ParseError(f"{name}: missing or empty")
         return value
-
-    def _party(self, name: str) -> NameAddr:
-        party = NameAddr.parse(self._need(name))
-        if party.tag is not None and party.tag[:1] in ('"', ""):
-            raise ParseError(f"{name}: the tag is not a token")
-        return party
 
 
 class Request(Message):
@@ -271,23 +264,18 @@ class _Head:
             self.fault = "head: CR or LF alone"
         if "\r\n " in text or "\r\n\t" in text:
             text = _FOLD.sub(" ", text)
-        lines = text.split("\r\n", MAX_HEADERS + 1)
-        self.start = lines[0]
-        if len(lines) > MAX_HEADERS + 1:
+            breaks = text.count("\r\n")
+        if breaks > MAX_HEADERS:
             raise ParseError("head: over 200 headers")
+        self.start, *lines = text.split("\r\n")
         self.headers: list[Header] = []
-        for line in lines[1:]:
+        for line in lines:
             name, colon, value = line.partition(":")
-            known = NAMES.get(name) or self._name(name)
+            known = NAMES.get(name) or _name(name)
             if colon and known:
                 self.headers.append((known, value.strip(" \t")))
             else:
                 self.fault = self.fault or "head: a line is no header"
-
-    @staticmethod
-    def _name(name: str) -> str:
-        name = name.rstrip(" \t")
-        return canonical(name) if _TOKEN.fullmatch(name) else ""
 
     def content_length(self) -> int | None:
         """What Content-Length says, or None where it is missing. Raises `ParseError`."""
@@ -322,9 +310,7 @@ class _Head:
                 raise ParseError(self.fault)
             _check(message)
         except ParseError as error:
-            if isinstance(message, Request):
-                raise BadRequest(message, str(error)) from None
-            raise
+            raise self.blame(error) from None
         return message
 
     def _start(self) -> Request | Response:
@@ -339,6 +325,11 @@ class _Head:
         return Request(first, uri)
 
 
+def _name(name: str) -> str:
+    name = name.rstrip(" \t")
+    return canonical(name) if _TOKEN.fullmatch(name) else ""
+
+
 def _status_line(rest: str) -> Response:
     match = _STATUS.fullmatch(rest)
     if match is None:
@@ -351,16 +342,19 @@ def _status_line(rest: str) -> Response:
 
 def _check(message: Request | Response) -> None:
     """The headers without which there is no transaction and no dialog, each there and well formed."""
-    seen = set()
-    for name, _ in message.headers:
-        if name in _ONCE and name in seen:
+    first: dict[str, str] = {}
+    for name, value in message.headers:
+        if name not in first:
+            first[name] = value
+        elif name in _ONCE:
             raise ParseError(f"{name}: more than once")
-        seen.add(name)
     for name in _MANDATORY:
-        if name not in seen:
-            raise ParseError(f"{name}: missing")
+        if not first.get(name):
+            raise ParseError(f"{name}: missing or empty")
+    check_via(first["Via"])
+    check_address(first["From"])
+    check_address(first["To"])
     _, method = message.cseq
-    _ = message.call_id, message.via, message.from_, message.to
     if isinstance(message, Request):
         _check_request(message, method)
 
@@ -489,12 +483,11 @@ def reason_cause(message: Message) -> int | None:
     """The Q.850 cause of a Reason header (RFC 3326), 0 to 127, or None. Never raises."""
     for value in message.all("Reason"):
         try:
-            causes = [_q850(element) for element in split_list(value)]
+            for element in split_list(value):
+                if (cause := _q850(element)) is not None:
+                    return cause
         except ParseError:
             continue
-        for cause in causes:
-            if cause is not None:
-                return cause
     return None
 
 
