@@ -28,9 +28,6 @@ from outdial.sip.fields import (
 )
 
 __all__ = [
-    "MAX_BODY",
-    "MAX_HEAD",
-    "MAX_HEADERS",
     "BadRequest",
     "Malformed",
     "Message",

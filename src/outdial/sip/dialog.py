@@ -1,0 +1,202 @@
+"""Dialogs, and the requests of a call: their identity, their route, the hop they go to (RFC 3261 §8.1, §12).
+
+A UDP request over 1300 bytes should go over TCP (§18.1.1). It does not here: trunks are configured with the
+transport that they speak, and few of them listen on both.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+from uuid import UUID
+
+from outdial.sip.message import NameAddr, ParseError, Request, Response
+from outdial.sip.words import USER_AGENT, CallSpec, DialogState, Hop, Transmit
+
+ALLOW: Final = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE"
+BRANCH: Final = "z9hG4bK"
+RESTORED_STEP: Final = 100_000
+"""Higher than any number of requests that a dialog may have sent since it was stored."""
+
+Headers = Sequence[tuple[str, str]]
+
+
+def spec_ids(attempt_id: UUID, trunk: str) -> tuple[str, str, str]:
+    """Call-ID, From tag and branch of an attempt over a trunk.
+
+    They are stable for ever: an engine that starts anew, perhaps of a later version, finds with them the
+    call that its predecessor left. The attempt's id leads the Call-ID, so that a trace shows it.
+    """
+    digest = hashlib.sha256(b"outdial\0" + attempt_id.bytes + b"\0" + trunk.encode()).hexdigest()
+    return f"{attempt_id}-{digest[:8]}", digest[16:32], digest[32:48]
+
+
+def via(spec: CallSpec, hop: Hop, branch: str) -> tuple[str, str]:
+    """Our Via towards a hop. With `rport` (RFC 3581) answers come back through a NAT."""
+    return "Via", f"SIP/2.0/{hop.transport.upper()} {spec.via};branch={branch};rport"
+
+
+def bracketed(address: str) -> str:
+    """A URI in <>; an address that has them stays as it is."""
+    return address if "<" in address else f"<{address}>"
+
+
+def routed(target: str, route_set: Sequence[str]) -> tuple[str, list[tuple[str, str]]]:
+    """The Request-URI and the Route headers towards a target (§12.2.1.1, with its strict routers)."""
+    if not route_set or _loose(route_set[0]):
+        return target, [("Route", bracketed(route)) for route in route_set]
+    first = NameAddr.parse(bracketed(route_set[0])).uri
+    first.headers = ""
+    rest = [*route_set[1:], target]
+    return str(first), [("Route", bracketed(route)) for route in rest]
+
+
+def _loose(route: str) -> bool:
+    return "lr" in NameAddr.parse(bracketed(route)).uri.params
+
+
+def hop_to(address: str, otherwise: Hop) -> Hop:
+    """Where a request goes whose next URI this is; `otherwise` where the URI does not say it.
+
+    A URI without a transport is reached over the one that the dialog already has: RFC 3263 §4.1 would take
+    UDP, and send in clear what began over TLS.
+    """
+    try:
+        uri = NameAddr.parse(bracketed(address)).uri
+    except ParseError:
+        return otherwise
+    host = uri.params.get("maddr") or uri.host
+    transport = (uri.params.get("transport") or otherwise.transport).lower()
+    if uri.scheme == "sips":
+        transport = "tls"
+    if uri.scheme not in ("sip", "sips") or host in ("", "0.0.0.0", "::"):
+        return otherwise
+    if transport not in ("udp", "tcp", "tls"):
+        return otherwise
+    return Hop(transport, host, uri.port or (5061 if transport == "tls" else 5060))
+
+
+def invite(spec: CallSpec, cseq: int, extra: Headers = ()) -> Request:
+    """The INVITE with this CSeq number, outside any dialog (§13.2.1)."""
+    uri, route = routed(spec.request_uri, spec.route)
+    headers = [
+        via(spec, spec.hop, f"{BRANCH}{spec.branch}{cseq}"),
+        *route,
+        ("Max-Forwards", "70"),
+        ("From", f"{bracketed(spec.from_uri)};tag={spec.from_tag}"),
+        ("To", bracketed(spec.to_uri)),
+        ("Call-ID", spec.call_id),
+        ("CSeq", f"{cseq} INVITE"),
+        ("Contact", bracketed(spec.contact)),
+        ("Allow", ALLOW),
+        ("Supported", "timer"),
+        ("User-Agent", USER_AGENT),
+        *extra,
+        *spec.headers,
+        ("Content-Type", "application/sdp"),
+    ]
+    return Request("INVITE", uri, headers, spec.offer)
+
+
+def accepted(spec: CallSpec, response: Response) -> DialogState:
+    """The dialog that a 2xx to our INVITE confirms (§12.1.2, §13.2.2.4).
+
+    A Contact or Record-Route that cannot be understood counts as missing: a BYE by the INVITE's own path may
+    still end the call.
+    """
+    return DialogState(
+        call_id=spec.call_id,
+        local_tag=spec.from_tag,
+        remote_tag=response.to.tag or "",
+        local_uri=spec.from_uri,
+        remote_uri=spec.to_uri,
+        remote_target=_target(response) or spec.request_uri,
+        route_set=_route_set(response),
+        local_cseq=response.cseq[0],
+        hop=spec.hop,
+    )
+
+
+def _target(message: Request | Response) -> str | None:
+    try:
+        contact = message.contact
+    except ParseError:
+        return None
+    if contact is None or contact.uri.scheme not in ("sip", "sips"):
+        return None
+    contact.uri.headers = ""
+    return str(contact.uri)
+
+
+def _route_set(response: Response) -> tuple[str, ...]:
+    try:
+        return tuple(route.replace("\0", " ") for route in reversed(response.record_routes))
+    except ParseError:
+        return ()
+
+
+def listed(message: Request | Response, name: str) -> list[str]:
+    """The values of a list header; none where it is malformed."""
+    try:
+        return message.all(name)
+    except ParseError:
+        return []
+
+
+class Dialog:
+    """A confirmed dialog of a call."""
+
+    def __init__(self, spec: CallSpec, state: DialogState) -> None:
+        self.state = state
+        self.remote_cseq: int | None = None
+        self._spec = spec
+
+    def has(self, request: Request) -> bool:
+        """The request belongs to this dialog (§12.2.2)."""
+        return request.from_.tag == (self.state.remote_tag or None) and request.to.tag == self.state.local_tag
+
+    def retarget(self, message: Request | Response) -> None:
+        """A target refresh: requests go to its Contact from now on (§12.2)."""
+        target = _target(message)
+        if target is not None:
+            self.state = replace(self.state, remote_target=target)
+
+    def skip(self, cseq: int) -> None:
+        """Number the next request higher than `cseq`."""
+        self.state = replace(self.state, local_cseq=max(cseq, self.state.local_cseq))
+
+    def request(self, method: str, branch: str, extra: Headers = (), body: bytes = b"") -> tuple[Request, Hop]:
+        """The next request, and the hop it goes to (§12.2.1.1)."""
+        self.skip(self.state.local_cseq + 1)
+        return self._request(method, self.state.local_cseq, branch, extra, body)
+
+    def ack(self, cseq: int, branch: str, credentials: Headers = ()) -> Transmit:
+        """The ACK of a 2xx to the INVITE with this number (§13.2.2.4)."""
+        request, hop = self._request("ACK", cseq, branch, credentials, b"")
+        return Transmit(request.to_bytes(), hop)
+
+    def _request(
+        self, method: str, cseq: int, branch: str, extra: Headers, body: bytes
+    ) -> tuple[Request, Hop]:
+        state = self.state
+        uri, route = routed(state.remote_target, state.route_set)
+        hop = hop_to(state.route_set[0] if state.route_set else state.remote_target, state.hop)
+        remote_tag = f";tag={state.remote_tag}" if state.remote_tag else ""
+        headers = [
+            via(self._spec, hop, f"{BRANCH}{branch}"),
+            *route,
+            ("Max-Forwards", "70"),
+            ("From", f"{bracketed(state.local_uri)};tag={state.local_tag}"),
+            ("To", f"{bracketed(state.remote_uri)}{remote_tag}"),
+            ("Call-ID", state.call_id),
+            ("CSeq", f"{cseq} {method}"),
+            ("User-Agent", USER_AGENT),
+            *extra,
+        ]
+        if method in ("INVITE", "UPDATE"):
+            headers.append(("Contact", bracketed(self._spec.contact)))
+        if body:
+            headers.append(("Content-Type", "application/sdp"))
+        return Request(method, uri, headers, body), hop
