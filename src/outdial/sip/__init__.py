@@ -1,6 +1,6 @@
 """The SIP user agent, client side only: it places calls and refuses all else.
 
-Everything but `endpoint.py` and `rtp.py` is sans-IO: bytes and the time in, bytes and events out.
+Everything but `endpoint.py`, `resolver.py` and `rtp.py` is sans-IO: bytes and the time in, bytes and events out.
 
     words.py         what the parts tell one another: hops, call specifications, effects
     fields.py        names and values of header fields: URIs, addresses, Vias (RFC 3261 §20, §25)
@@ -12,6 +12,7 @@ Everything but `endpoint.py` and `rtp.py` is sans-IO: bytes and the time in, byt
     call.py          one outgoing call from its INVITE to its end
     registration.py  keeping a registration alive (RFC 3261 §10)
     locate.py        NAPTR, SRV and addresses in the order to try (RFC 3263)
-    endpoint.py      sockets, timers and name look-ups
+    endpoint.py      sockets and timers
+    resolver.py      names to hops, by DNS, with a cache
     rtp.py           audio: playing, keys, counts (RFC 3550, RFC 4733)
 """

@@ -1,0 +1,332 @@
+"""One order on its way over the trunks: the INVITE, the next trunk where one fails, the answered call."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Final, Protocol
+from urllib.parse import quote
+
+import structlog
+
+from outdial import flow
+from outdial.amd import AmdThresholds
+from outdial.errors import SwitchError
+from outdial.flow import Flow, FlowRun
+from outdial.model import Answered, CallRecord, Ended, HungUpBy, Originate, Ringing, SwitchEvent, Trunk
+from outdial.routing import Board, fails_over
+from outdial.sip import sdp
+from outdial.sip.call import Call, spec_ids
+from outdial.sip.dialog import encode_dialog
+from outdial.sip.endpoint import Endpoint
+from outdial.sip.message import ParseError
+from outdial.sip.rtp import MediaError, MediaSession
+from outdial.sip.words import (
+    Accepted,
+    CallSpec,
+    Credentials,
+    Effect,
+    Hop,
+    KeyPressed,
+    MediaMoved,
+    Over,
+    Progress,
+    Refused,
+)
+from outdial.switch.talk import Sounds, Talk
+
+log = structlog.get_logger()
+
+PERMIT_WITHIN: Final = 0.9
+"""Seconds from just before a permission was asked in which the next trunk may be tried (guarantee G7)."""
+
+_PROTOCOL_ERROR: Final = 111
+"""Q.850: what came makes no sense."""
+
+
+class Way(Protocol):
+    """A trunk's way out, as a line needs it."""
+
+    def hop(self) -> Hop | None:
+        """Where calls of the trunk go now; None: nowhere."""
+        ...
+
+    def moved_on(self, hop: Hop) -> None:
+        """A call found nobody there."""
+        ...
+
+
+@dataclass(slots=True)
+class Desk:
+    """What all lines share. `permits` asks the store whether an attempt may still be placed."""
+
+    endpoint: Endpoint
+    board: Board
+    ways: Mapping[str, Way]
+    open_media: Callable[[str], MediaSession]
+    permits: Callable[[Originate], Awaitable[bool]]
+    group: Callable[[int], str]
+    prefixes: Callable[[int], Collection[str]]
+    flow: Callable[[int, str], Flow | None]
+    sounds: Callable[[int], Sounds]
+    thresholds: AmdThresholds
+
+
+class Line:
+    """One order. `tell` hears Ringing, Answered and, once and last, Ended."""
+
+    def __init__(self, order: Originate, desk: Desk, tell: Callable[[SwitchEvent], None]) -> None:
+        self._order = order
+        self._desk = desk
+        self._tell = tell
+        self._loop = asyncio.get_running_loop()
+        self._tried: list[str] = []
+        self._trunk: Trunk | None = None
+        self._hop: Hop | None = None
+        self._call: Call | None = None
+        self._media: MediaSession | None = None
+        self._talk: Talk | None = None
+        self._next: asyncio.Task[None] | None = None
+        self._rang = False
+        self._succeeded = False
+        self._answered_at: float | None = None
+        self._given_up = False
+        self.over = False
+
+    def place(self) -> None:
+        """Send the INVITE. Raises `SwitchError` when nothing has left."""
+        now = self._loop.time()
+        desk, order = self._desk, self._order
+        group, prefixes = desk.group(order.vdn_id), desk.prefixes(order.vdn_id)
+        while (
+            picked := desk.board.choose(group, order.called, prefixes, now, tried=self._tried)
+        ) is not None:
+            trunk, dialed = picked
+            self._tried.append(trunk.name)
+            way = desk.ways.get(trunk.name)
+            hop = way.hop() if way is not None else None
+            if hop is not None and desk.endpoint.ready(hop):
+                self._send(trunk, dialed, hop, now)
+                return
+        raise SwitchError("no trunk takes a call now")
+
+    def _send(self, trunk: Trunk, dialed: str, hop: Hop, now: float) -> None:
+        host, _ = self._desk.endpoint.local(hop)
+        if self._media is None:
+            try:
+                self._media = self._desk.open_media(host)
+            except MediaError as error:
+                raise SwitchError(f"no port for audio: {error}") from error
+        offer = sdp.offer(address=host, port=self._media.local_port, session_id=int(time.time()))
+        spec = call_spec(self._order.attempt_id.hex, trunk, dialed, self._order.caller, hop, self._desk.endpoint, offer)
+        self._trunk, self._hop, self._succeeded = trunk, hop, False
+        self._call = call = Call(spec)
+        self._desk.board.took(trunk.name, now)
+        self._desk.endpoint.begin(call, call.start(now), lambda effect: self._hear(call, effect))
+
+    # -- what the engine asks --------------------------------------------------------------------------
+
+    def confirm(self) -> None:
+        """The answer is stored: acknowledge it, and begin the flow."""
+        if self._call is None or self._answered_at is None or self._talk is not None or self.over:
+            return
+        self._desk.endpoint.perform(self._call, self._call.acknowledge(self._loop.time()))
+        order = self._order
+        found = self._desk.flow(order.vdn_id, order.device_sign) or flow.WITHOUT_FLOW
+        values = flow.values_of(
+            order.call_data, called=order.called, campaign_id=order.campaign_id, session_id=order.session_id
+        )
+        assert self._media is not None
+        self._media.on_key = lambda key, _: self._key(key)
+        self._talk = Talk(
+            FlowRun(found, values),
+            self._media,
+            self._desk.sounds(order.vdn_id),
+            self.hang_up,
+            self._desk.thresholds,
+        )
+        self._talk.begin()
+
+    def hang_up(self, cause: int | None = None) -> None:
+        """Cancel or release the call."""
+        self._given_up = True
+        if self._call is not None and not self.over:
+            self._desk.endpoint.perform(self._call, self._call.hang_up(self._loop.time(), cause))
+
+    # -- what the far end says -------------------------------------------------------------------------
+
+    def _hear(self, call: Call, effect: Effect) -> None:
+        if call is not self._call or self.over:
+            return  # what a trunk says after we went on to the next
+        match effect:
+            case Progress(status, body):
+                self._progress(status, body)
+            case Accepted(dialog, body):
+                self._accepted(encode_dialog(dialog), body)
+            case Refused():
+                self._refused(effect)
+            case Over(by, cause, confirmed):
+                self._end(
+                    Ended(
+                        self._order.attempt_id,
+                        cause=cause if cause is not None else 16 if confirmed else None,
+                        answered=True,
+                        hung_up_by=by,
+                    )
+                )
+            case KeyPressed(key, _):
+                self._key(key)
+            case MediaMoved(body):
+                self._connect(body)
+
+    def _progress(self, status: int, body: bytes) -> None:
+        if status >= 180 and not self._rang:
+            self._rang = True
+            self._did_its_part()
+            self._tell(Ringing(self._order.attempt_id))
+        if body:
+            self._connect(body)
+
+    def _accepted(self, dialog: str, body: bytes) -> None:
+        self._answered_at = self._loop.time()
+        self._did_its_part()
+        sound = self._connect(body)
+        self._tell(Answered(self._order.attempt_id, dialog=dialog))
+        if not sound:
+            self.hang_up(_PROTOCOL_ERROR)
+
+    def _connect(self, body: bytes) -> bool:
+        """Whether the far end's SDP leaves us an audio stream."""
+        assert self._media is not None
+        try:
+            self._media.connect(sdp.read(body))
+        except ParseError as error:
+            log.warning("no audio", attempt=str(self._order.attempt_id), reason=str(error))
+            return False
+        return True
+
+    def _key(self, key: str) -> None:
+        if self._talk is not None:
+            self._talk.tell(flow.Key(key))
+
+    def _did_its_part(self) -> None:
+        if not self._succeeded and self._trunk is not None:
+            self._succeeded = True
+            self._desk.board.succeeded(self._trunk.name, self._loop.time())
+
+    # -- the next trunk, or the end --------------------------------------------------------------------
+
+    def _refused(self, refused: Refused) -> None:
+        assert self._trunk is not None
+        now = self._loop.time()
+        name = self._trunk.name
+        elsewhere = fails_over(refused.status, refused.rang or self._rang, refused.local)
+        if elsewhere and not self._given_up:
+            self._desk.board.failed(name, refused.status, now)
+            if refused.local and self._hop is not None:
+                self._desk.ways[name].moved_on(self._hop)
+        else:
+            self._did_its_part()
+        self._desk.board.released(name, now)
+        self._trunk = None
+        ended = Ended(
+            self._order.attempt_id,
+            cause=refused.cause,
+            sip_status=None if refused.local else refused.status,
+            hung_up_by=HungUpBy.CALLER if self._given_up else None,
+        )
+        if elsewhere and not self._given_up:
+            self._next = self._loop.create_task(self._go_on(ended, name))
+        else:
+            self._end(ended, name)
+
+    async def _go_on(self, ended: Ended, last: str) -> None:
+        """Try the next trunk, if the campaign still may call; else the last refusal is the end."""
+        asked = self._loop.time()
+        permitted = await self._desk.permits(self._order)
+        if permitted and not self._given_up and self._loop.time() - asked < PERMIT_WITHIN:
+            try:
+                self.place()
+            except SwitchError:
+                pass
+            else:
+                return
+        self._end(ended, last)
+
+    def _end(self, ended: Ended, trunk: str | None = None) -> None:
+        if self.over:
+            return
+        self.over = True
+        now = self._loop.time()
+        answered = now - self._answered_at if self._answered_at is not None else 0.0
+        if self._talk is not None:
+            self._talk.over()
+        if self._trunk is not None:
+            trunk = self._trunk.name
+            self._desk.board.released(trunk, now, answered)
+        record = self._record(trunk)
+        if self._media is not None:
+            self._media.close()
+        machine = self._talk is not None and self._talk.verdict == "machine"
+        self._tell(
+            Ended(
+                ended.attempt_id,
+                cause=ended.cause,
+                sip_status=ended.sip_status,
+                answered=ended.answered,
+                hung_up_by=ended.hung_up_by,
+                machine=machine,
+                record=record,
+            )
+        )
+
+    def _record(self, trunk: str | None) -> CallRecord:
+        talk, media = self._talk, self._media
+        return CallRecord(
+            trunk=trunk,
+            keys=talk.keys if talk is not None else "",
+            steps=talk.steps if talk is not None else (),
+            detector=talk.verdict if talk is not None else None,
+            rtp_sent=media.sent if media is not None else None,
+            rtp_received=media.received if media is not None else None,
+        )
+
+
+def call_spec(
+    attempt: str, trunk: Trunk, dialed: str, caller: str, hop: Hop, endpoint: Endpoint, offer: bytes
+) -> CallSpec:
+    """The call of an attempt over a trunk: the same again for the same facts, so that it can be cancelled.
+
+    What `routing` lets through as a number holds no character that could end a header.
+    """
+    call_id, from_tag, branch = spec_ids(attempt, trunk.name)
+    host = f"[{trunk.host}]" if ":" in trunk.host else trunk.host
+    place = f"{host}:{trunk.port}" if trunk.port else host
+    over = "" if hop.transport == "udp" else f";transport={hop.transport}"
+    number = quote(dialed, safe="+*")
+    caller = quote(trunk.caller_id or caller, safe="+*")
+    our_host, our_port = endpoint.local(hop)
+    contact_host, contact_port = endpoint.contact(hop)
+    proxy = trunk.outbound_proxy
+    return CallSpec(
+        call_id=call_id,
+        from_tag=from_tag,
+        branch=branch,
+        hop=hop,
+        request_uri=f"sip:{number}@{place}{over}",
+        from_uri=f"sip:{caller}@{trunk.from_domain or host}",
+        to_uri=f"sip:{number}@{place}",
+        contact=f"sip:outdial@{bracketed(contact_host)}:{contact_port}{over}",
+        via=f"{bracketed(our_host)}:{our_port}",
+        offer=offer,
+        route=(f"<sip:{proxy}{over};lr>",) if proxy else (),
+        credentials=Credentials(trunk.username, trunk.password or "") if trunk.username else None,
+        timer_b=trunk.timer_b,
+    )
+
+
+def bracketed(host: str) -> str:
+    """A host as URIs and Via write it."""
+    return f"[{host}]" if ":" in host else host

@@ -1,0 +1,315 @@
+"""The `Switch` over SIP trunks: it lives in the engine's process and does not outlive it.
+
+So an answer is acknowledged only once its dialog is stored, and what a dead run left open is ended when the
+engine asks about it: BYE where the dialog is known, CANCEL where it is not (both follow from the attempt's
+id).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final, Protocol
+from uuid import UUID
+
+import structlog
+
+from outdial import flow, routing
+from outdial.amd import AmdThresholds
+from outdial.errors import StoreUnavailable, SwitchError
+from outdial.flow import Flow
+from outdial.model import (
+    Disposition,
+    Ended,
+    Fate,
+    HungUpBy,
+    Inquiry,
+    OpenCall,
+    Originate,
+    Room,
+    SwitchEvent,
+    Trunk,
+)
+from outdial.routing import Board
+from outdial.sip import sdp
+from outdial.sip.call import Call
+from outdial.sip.dialog import decode_dialog
+from outdial.sip.endpoint import Endpoint
+from outdial.sip.resolver import Resolver
+from outdial.sip.rtp import MediaSession
+from outdial.sip.words import Effect, Over, Refused
+from outdial.switch import OnDown, OnEvent
+from outdial.switch.gateway import Gateway
+from outdial.switch.line import Desk, Line, call_spec
+from outdial.switch.talk import Sounds
+
+log = structlog.get_logger()
+
+_LOOK_EVERY: Final = 1.0
+"""Seconds between looks at trunks, destinations, flows and prompts."""
+
+_ORPHAN_TIME: Final = 4.0
+"""Seconds that an inquiry waits for the end of what a dead run left; the messages go on after that."""
+
+_CLOSE_TIME: Final = 1.5
+"""Seconds for the last BYEs and CANCELs when the engine ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trunking:
+    """What the store knows of the ways out: trunks, each VDN's trunk group and allowed prefixes.
+
+    `shares`: how many engines share the trunks.
+    """
+
+    trunks: tuple[Trunk, ...] = ()
+    groups: Mapping[int, str] = field(default_factory=dict)
+    prefixes: Mapping[int, frozenset[str]] = field(default_factory=dict)
+    shares: int = 1
+
+
+class Shelf(Protocol):
+    """Flows and prompts, at hand."""
+
+    async def refresh(self) -> None:
+        """Learn what has changed. Raises `StoreUnavailable`."""
+        ...
+
+    def flow(self, vdn_id: int, name: str) -> Flow | None:
+        """A flow; None when there is none of this name."""
+        ...
+
+    def sounds(self, vdn_id: int) -> Sounds:
+        """The prompts and the voice of a VDN."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the switch asks the store."""
+
+    trunking: Callable[[], Awaitable[Trunking]]
+    permits: Callable[[Originate], Awaitable[bool]]
+    count_minutes: Callable[[Board], Awaitable[None]]
+
+
+class SipSwitch:
+    """Calls over SIP trunks."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        open_media: Callable[[str], MediaSession],
+        shelf: Shelf,
+        facts: Facts,
+        *,
+        resolver: Resolver | None = None,
+        thresholds: AmdThresholds | None = None,
+    ) -> None:
+        self._endpoint = endpoint
+        self._shelf = shelf
+        self._facts = facts
+        self._resolver = resolver or Resolver()
+        self._board = Board()
+        self._gateways: dict[str, Gateway] = {}
+        self._trunking: Trunking | None = None
+        self._lines: dict[UUID, Line] = {}
+        self._keeper: asyncio.Task[None] | None = None
+        self._closing = False
+        self._on_event: OnEvent
+        self._desk = Desk(
+            endpoint=endpoint,
+            board=self._board,
+            ways=self._gateways,
+            open_media=open_media,
+            permits=self._permits,
+            group=self._group,
+            prefixes=self._prefixes,
+            flow=self._flow,
+            sounds=shelf.sounds,
+            thresholds=thresholds or AmdThresholds(),
+        )
+
+    @property
+    def connected(self) -> bool:
+        """True while orders can be given."""
+        return self._trunking is not None and not self._closing
+
+    async def start(self, on_event: OnEvent, on_down: OnDown) -> None:
+        """Bind the sockets and look for trunks. Raises `SwitchError` where an address cannot be had."""
+        self._on_event = on_event
+        await self._endpoint.start()
+        self._keeper = asyncio.create_task(self._keep())
+
+    # -- the protocol ----------------------------------------------------------------------------------
+
+    def room(self, vdn_id: int) -> Room:
+        """How many calls of this VDN could be placed right now; none before a destination is allowed."""
+        group = self._group(vdn_id)
+        if not self._prefixes(vdn_id):
+            return Room(group, 0)
+        return Room(group, self._board.room(group, self._now()))
+
+    def refuses(self, vdn_id: int, called: str, caller: str) -> Disposition | None:
+        """NOT_ALLOWED, BAD_CALLER or None. A VDN without any allowed destination waits for its first."""
+        prefixes = self._prefixes(vdn_id)
+        if not prefixes:
+            return None
+        return routing.refusal(called, caller, self._trunks_of(vdn_id), prefixes)
+
+    def holds(self, vdn_id: int, device_sign: str) -> str | None:
+        """Why no call of such a campaign is placed at all now."""
+        if device_sign and self._shelf.flow(vdn_id, device_sign) is None:
+            return f"the flow {device_sign} is not there"
+        return None if self._prefixes(vdn_id) else "no destination is allowed"
+
+    def originate(self, order: Originate) -> None:
+        """Place one call. Raises `SwitchError` when it certainly did not leave."""
+        if self._closing:
+            raise SwitchError("the switch is closing")
+        line = Line(order, self._desk, partial(self._heard, order.attempt_id))
+        self._lines[order.attempt_id] = line
+        try:
+            line.place()
+        except SwitchError:
+            del self._lines[order.attempt_id]
+            raise
+
+    def confirm(self, attempt_id: UUID) -> None:
+        """The answer is stored: acknowledge the call."""
+        if (line := self._lines.get(attempt_id)) is not None:
+            line.confirm()
+
+    def hang_up(self, attempt_id: UUID) -> None:
+        """Cancel or release the call."""
+        if (line := self._lines.get(attempt_id)) is not None:
+            line.hang_up()
+
+    async def inquire(self, calls: Sequence[OpenCall]) -> list[Inquiry | Ended]:
+        """Our own calls are alive; what a dead run left is ended here and now."""
+        alive = [one for one in calls if one.attempt_id in self._lines]
+        orphans = [one for one in calls if one.attempt_id not in self._lines]
+        ended = await asyncio.gather(*(self._end_orphan(one) for one in orphans))
+        return [
+            *(Inquiry(one.attempt_id, Fate.ALIVE, one.answered_at is not None) for one in alive),
+            *ended,
+        ]
+
+    async def close(self) -> None:
+        """Hang up what still talks: nobody would play or hear anything any more."""
+        self._closing = True
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
+        for line in list(self._lines.values()):
+            line.hang_up()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_TIME):
+                while self._lines:
+                    await asyncio.sleep(0.02)
+        for gateway in self._gateways.values():
+            await gateway.close()
+        await self._endpoint.close()
+
+    # -- lines -----------------------------------------------------------------------------------------
+
+    def _heard(self, attempt_id: UUID, event: SwitchEvent) -> None:
+        if isinstance(event, Ended):
+            self._lines.pop(attempt_id, None)
+        if not self._closing:
+            # Later, not within the order: the dialer is told one thing at a time.
+            asyncio.get_running_loop().call_soon(self._on_event, event)
+
+    async def _permits(self, order: Originate) -> bool:
+        try:
+            return await self._facts.permits(order)
+        except StoreUnavailable:
+            return False
+
+    def _flow(self, vdn_id: int, device_sign: str) -> Flow | None:
+        return self._shelf.flow(vdn_id, device_sign or flow.DEFAULT_FLOW)
+
+    # -- what a dead run left --------------------------------------------------------------------------
+
+    async def _end_orphan(self, orphan: OpenCall) -> Inquiry | Ended:
+        waits = self._release(orphan) if orphan.dialog else self._cancel(orphan)
+        if waits:
+            await asyncio.wait(waits, timeout=_ORPHAN_TIME)
+        if orphan.dialog:
+            return Ended(orphan.attempt_id, answered=True, hung_up_by=HungUpBy.CALLER)
+        return Inquiry(orphan.attempt_id, Fate.CANNOT_TELL)
+
+    def _release(self, orphan: OpenCall) -> list[asyncio.Future[None]]:
+        """BYE: the dialog is known."""
+        dialog = decode_dialog(orphan.dialog)
+        call = Call.restored(dialog, via=self._via(dialog.hop))
+        return [self._until_over(call, call.hang_up(self._now()))]
+
+    def _cancel(self, orphan: OpenCall) -> list[asyncio.Future[None]]:
+        """CANCEL over every trunk that may have been tried; who knows nothing of it says so."""
+        waits = []
+        for trunk in self._trunks_of(orphan.vdn_id):
+            gateway = self._gateways.get(trunk.name)
+            hop = gateway.hop() if gateway is not None else None
+            if hop is None or not self._endpoint.ready(hop):
+                continue
+            dialed = routing.dial_string(orphan.called, trunk)
+            offer = sdp.offer(address=self._endpoint.local(hop)[0], port=9, session_id=1)
+            spec = call_spec(orphan.attempt_id.hex, trunk, dialed, orphan.caller, hop, self._endpoint, offer)
+            call = Call.abandoned(spec)
+            waits.append(self._until_over(call, call.start(self._now())))
+        return waits
+
+    def _until_over(self, call: Call, effects: Sequence[Effect]) -> asyncio.Future[None]:
+        over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def hear(effect: Effect) -> None:
+            if isinstance(effect, Over | Refused) and not over.done():
+                over.set_result(None)
+
+        self._endpoint.begin(call, effects, hear)
+        return over
+
+    # -- trunks ----------------------------------------------------------------------------------------
+
+    async def _keep(self) -> None:
+        while True:
+            try:
+                await self._shelf.refresh()
+                await self._facts.count_minutes(self._board)
+                self._learn(await self._facts.trunking())
+            except StoreUnavailable as error:
+                log.warning("store unavailable", doing="look at the trunks", reason=str(error))
+            await asyncio.sleep(_LOOK_EVERY)
+
+    def _learn(self, trunking: Trunking) -> None:
+        self._board.shares = trunking.shares
+        self._board.load(trunking.trunks, self._now())
+        given = {trunk.name: trunk for trunk in trunking.trunks}
+        for name in [*self._gateways]:
+            if self._gateways[name].trunk != given.get(name):
+                self._gateways.pop(name).stop()
+        for name, trunk in given.items():
+            if name not in self._gateways:
+                self._gateways[name] = Gateway(trunk, self._endpoint, self._resolver, self._board)
+        self._endpoint.know(host for gateway in self._gateways.values() for host in gateway.hosts())
+        self._trunking = trunking
+
+    def _group(self, vdn_id: int) -> str:
+        return self._trunking.groups.get(vdn_id, "default") if self._trunking else "default"
+
+    def _prefixes(self, vdn_id: int) -> frozenset[str]:
+        return self._trunking.prefixes.get(vdn_id, frozenset()) if self._trunking else frozenset()
+
+    def _trunks_of(self, vdn_id: int) -> list[Trunk]:
+        group = self._group(vdn_id)
+        return [trunk for trunk in self._trunking.trunks if trunk.group == group] if self._trunking else []
+
+    def _via(self, hop: object) -> str:
+        raise NotImplementedError
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
