@@ -145,7 +145,7 @@ def _trunks(chance: random.Random) -> list[Trunk]:
 @pytest.mark.parametrize("shares", [1, 2, 3])
 @pytest.mark.parametrize("seed", [*range(15), pytest.param(range(15, 1500), marks=pytest.mark.long)])
 def test_no_cap_is_passed_and_no_other_destination_dialed(seed: int | range, shares: int) -> None:
-    """Several engines at once, trunks that come and go: each start is judged by the settings of its moment."""
+    """Several engines at once, trunks that come and go: a start is judged by the settings of its moment."""
     for one in [seed] if isinstance(seed, int) else seed:
         _any_schedule(random.Random(one), shares)
 

@@ -30,7 +30,10 @@ class Recycle(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Vdn:
-    """A tenant. `max_active` is the quota of active campaigns per kind (semantics.md §5)."""
+    """A tenant. `max_active` is the quota of active campaigns per kind (semantics.md §5).
+
+    Its calls go over the trunks of `trunk_group`.
+    """
 
     vdn_id: int
     time_zone: str = "UTC"
@@ -38,6 +41,7 @@ class Vdn:
     max_active: int = 20
     recycle: Recycle = Recycle.KEEP
     webhook_secret: str | None = field(default=None, repr=False)
+    trunk_group: str = "default"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
 -- The whole database of outdial. A new database gets this file; an old one gets the numbered files of
 -- migrations/. A test holds the two equal.
 --
--- Every key begins with vdn_id, the tenant. Tables without it (engine) and indexes without it are those
--- that must look across VDNs: which of them have work, what is due to be pushed, what expires.
+-- Every key begins with vdn_id, the tenant. Tables without it (engine, trunk, trunk_day, routing_version) and
+-- indexes without it are those that must look across VDNs: which of them have work, what is due to be pushed,
+-- what expires, and the trunks, which are the host's and carry the calls of all of them.
 
 CREATE TABLE vdn (
     vdn_id          integer     PRIMARY KEY CHECK (vdn_id BETWEEN 1 AND 9999),
@@ -11,7 +12,8 @@ CREATE TABLE vdn (
     max_active      integer     NOT NULL CHECK (max_active >= 0),
     recycle         text        NOT NULL CHECK (recycle IN ('keep', 'retire')),
     webhook_secret  bytea,      -- sealed; NULL: pushes are not signed
-    created_at      timestamptz NOT NULL
+    created_at      timestamptz NOT NULL,
+    trunk_group     text        NOT NULL DEFAULT 'default'   -- the trunks that carry its calls
 );
 
 CREATE TABLE access_key (
@@ -186,3 +188,48 @@ CREATE TABLE outbox (
     PRIMARY KEY (vdn_id, result_id)
 );
 CREATE INDEX outbox_due ON outbox (due_at) WHERE due_at IS NOT NULL;
+
+CREATE TABLE trunk (
+    name            text        PRIMARY KEY,
+    host            text        NOT NULL,
+    port            integer     CHECK (port BETWEEN 1 AND 65535),   -- NULL: by SRV, else the transport's own
+    transport       text        NOT NULL CHECK (transport IN ('udp', 'tcp', 'tls')),
+    trunk_group     text        NOT NULL,
+    position        smallint    NOT NULL CHECK (position > 0),
+    weight          smallint    NOT NULL CHECK (weight > 0),
+    outbound_proxy  text,
+    username        text,
+    password        bytea,      -- sealed
+    registers       boolean     NOT NULL,
+    caller_id       text,
+    from_domain     text,
+    prefix_rules    text[]      NOT NULL,   -- prefix and replacement in turn
+    max_cps         double precision NOT NULL CHECK (max_cps > 0),
+    max_channels    integer     NOT NULL CHECK (max_channels > 0),
+    max_minutes     integer     CHECK (max_minutes > 0),   -- answered, a day; NULL: unbounded
+    timer_b         double precision NOT NULL CHECK (timer_b > 0),   -- seconds
+    ping_every      integer     NOT NULL CHECK (ping_every >= 0),    -- seconds; 0: never
+    enabled         boolean     NOT NULL,
+    created_at      timestamptz NOT NULL,
+    CHECK ((username IS NULL) = (password IS NULL)),
+    CHECK (username IS NOT NULL OR NOT registers)
+);
+
+CREATE TABLE trunk_day (
+    trunk             text  NOT NULL,   -- its name; what was used outlives it
+    day               date  NOT NULL,   -- in UTC
+    answered_seconds  double precision NOT NULL,
+    PRIMARY KEY (trunk, day)
+);
+
+CREATE TABLE allowed_prefix (
+    vdn_id      integer     NOT NULL REFERENCES vdn,
+    prefix      text        NOT NULL CHECK (prefix <> ''),   -- of a dial string; 'any': every one
+    created_at  timestamptz NOT NULL,
+    PRIMARY KEY (vdn_id, prefix)
+);
+
+CREATE TABLE routing_version (
+    only_row  boolean PRIMARY KEY CHECK (only_row),
+    version   bigint  NOT NULL   -- one more with every change of trunks, groups and allowed prefixes
+);

@@ -14,6 +14,7 @@ from outdial.store.numbers import Numbers
 from outdial.store.postgres import Postgres, utc_now
 from outdial.store.results import Results
 from outdial.store.sealing import MasterKey
+from outdial.store.trunks import Trunks
 from outdial.store.vdns import Vdns
 
 
@@ -36,6 +37,7 @@ class Store:
         self.blacklist = Blacklist(self.db, now)
         self.calls = Calls(self.db, now)
         self.results = Results(self.db, now, self.vdns)
+        self.trunks = Trunks(self.db, now, self.vdns.needed_master_key)
 
     async def __aenter__(self) -> Self:
         await self.db.open()

@@ -39,6 +39,7 @@ class Vdns:
             vdn.max_active,
             vdn.recycle,
             self._now(),
+            vdn.trunk_group,
         )
         return row is not None
 
@@ -50,10 +51,14 @@ class Vdns:
         edition: Edition | None = None,
         max_active: int | None = None,
         recycle: Recycle | None = None,
+        trunk_group: str | None = None,
     ) -> bool:
         """Change what is given; False when there is no such VDN."""
-        row = await self._db.fetchrow("change_vdn", vdn_id, time_zone, edition, max_active, recycle)
-        return row is not None
+        columns = (time_zone, edition, max_active, recycle, trunk_group)
+        async with self._db.transaction() as tx:
+            if trunk_group is not None:
+                await tx.execute("bump_routing")
+            return await tx.fetchrow("change_vdn", vdn_id, *columns) is not None
 
     async def one(self, vdn_id: int) -> Vdn | None:
         """The VDN, or None for an id that is not there."""
@@ -73,24 +78,27 @@ class Vdns:
             row["max_active"],
             Recycle(row["recycle"]),
             self.webhook_secret(row["vdn_id"], row["webhook_secret"]),
+            row["trunk_group"],
         )
 
     def webhook_secret(self, vdn_id: int, sealed: bytes | None) -> str | None:
         """The opened webhook secret of a VDN."""
         if sealed is None:
             return None
-        return self._needed().open(sealed, context=f"webhook {vdn_id}")
+        return self.needed_master_key().open(sealed, context=f"webhook {vdn_id}")
 
     async def set_webhook_secret(self, vdn_id: int, secret: str | None) -> bool:
         """Give the VDN a secret that signs its pushes, or take it away; False when there is no such VDN."""
-        sealed = self._needed().seal(secret, context=f"webhook {vdn_id}") if secret is not None else None
+        sealed = (
+            self.needed_master_key().seal(secret, context=f"webhook {vdn_id}") if secret is not None else None
+        )
         return await self._db.fetchrow("set_webhook_secret", vdn_id, sealed) is not None
 
     async def create_key(self, vdn_id: int) -> AccessKey:
         """Make an access key. Raises `SettingError` for a VDN that is not there."""
         ak = secrets.token_hex(10)
         secret = secrets.token_urlsafe(32)
-        sealed = self._needed().seal(secret, context=f"key {vdn_id} {ak}")
+        sealed = self.needed_master_key().seal(secret, context=f"key {vdn_id} {ak}")
         try:
             await self._db.fetch("create_key", vdn_id, ak, sealed, self._now())
         except asyncpg.ForeignKeyViolationError as error:
@@ -102,7 +110,7 @@ class Vdns:
         row = await self._db.fetchrow("key", ak)
         if row is None:
             return None
-        secret = self._needed().open(row["sealed"], context=f"key {row['vdn_id']} {ak}")
+        secret = self.needed_master_key().open(row["sealed"], context=f"key {row['vdn_id']} {ak}")
         return AccessKey(ak, row["vdn_id"], secret, row["created_at"], row["revoked_at"])
 
     async def keys_of(self, vdn_id: int) -> list[AccessKey]:
@@ -120,15 +128,15 @@ class Vdns:
         row = await self._db.fetchrow("any_sealed")
         if row is None:
             return
-        context = f"key {row['vdn_id']} {row['ak']}" if row["ak"] else f"webhook {row['vdn_id']}"
-        self._needed().open(row["sealed"], context=context)
+        self.needed_master_key().open(row["sealed"], context=row["context"])
 
-    def _needed(self) -> MasterKey:
+    def needed_master_key(self) -> MasterKey:
+        """The master key. Raises `SettingError` when it is not here."""
         if self._master_key is None:
             self._master_key = self._find_master_key()
         if self._master_key is None:
             raise SettingError(
-                "access keys are sealed with a master key that is not here: put the file DIR.key back beside"
+                "secrets are sealed with a master key that is not here: put the file DIR.key back beside"
                 " the data folder, or set OUTDIAL_MASTER_KEY"
             )
         return self._master_key

@@ -1,20 +1,21 @@
 -- name: create_vdn
-INSERT INTO vdn (vdn_id, time_zone, edition, max_active, recycle, created_at)
-VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING RETURNING vdn_id
+INSERT INTO vdn (vdn_id, time_zone, edition, max_active, recycle, created_at, trunk_group)
+VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING RETURNING vdn_id
 
 -- name: change_vdn
 UPDATE vdn SET time_zone = coalesce($2, time_zone), edition = coalesce($3, edition),
-               max_active = coalesce($4, max_active), recycle = coalesce($5, recycle)
+               max_active = coalesce($4, max_active), recycle = coalesce($5, recycle),
+               trunk_group = coalesce($6, trunk_group)
 WHERE vdn_id = $1 RETURNING vdn_id
 
 -- name: set_webhook_secret
 UPDATE vdn SET webhook_secret = $2 WHERE vdn_id = $1 RETURNING vdn_id
 
 -- name: vdn
-SELECT vdn_id, time_zone, edition, max_active, recycle, webhook_secret FROM vdn WHERE vdn_id = $1
+SELECT vdn_id, time_zone, edition, max_active, recycle, webhook_secret, trunk_group FROM vdn WHERE vdn_id = $1
 
 -- name: all_vdns
-SELECT vdn_id, time_zone, edition, max_active, recycle, webhook_secret FROM vdn ORDER BY vdn_id
+SELECT vdn_id, time_zone, edition, max_active, recycle, webhook_secret, trunk_group FROM vdn ORDER BY vdn_id
 
 -- name: create_key
 INSERT INTO access_key (vdn_id, ak, sealed, created_at) VALUES ($1, $2, $3, $4)
@@ -31,8 +32,9 @@ UPDATE access_key SET revoked_at = coalesce(revoked_at, $2) WHERE ak = $1 RETURN
 
 -- name: any_sealed
 -- Across VDNs: is there anything that needs the master key?
-SELECT sealed, vdn_id, ak FROM access_key
-UNION ALL SELECT webhook_secret, vdn_id, NULL FROM vdn WHERE webhook_secret IS NOT NULL
+SELECT sealed, 'key ' || vdn_id || ' ' || ak AS context FROM access_key
+UNION ALL SELECT webhook_secret, 'webhook ' || vdn_id FROM vdn WHERE webhook_secret IS NOT NULL
+UNION ALL SELECT password, 'trunk ' || name FROM trunk WHERE password IS NOT NULL
 LIMIT 1
 
 -- name: ready
