@@ -18,6 +18,7 @@ _SCHEME = re.compile(r"[ \t]*+Digest[ \t]++", re.IGNORECASE)
 _PARAM = re.compile(
     rf"({TOKEN}++)[ \t]*+=[ \t]*+(?:({QUOTED})|([!#-+\--~]*+))[ \t]*+(?:,[ \t,]*+|\Z)", re.DOTALL
 )
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _TO_ESCAPE = re.compile(r'(["\\])')
 
@@ -53,7 +54,7 @@ class Challenge:
 
     def digest(self, *parts: str) -> str:
         """The hash of the parts joined by colons, in hexadecimal."""
-        data = ":".join(parts).encode()
+        data = ":".join(parts).encode("utf-8", "surrogateescape")
         if self._name.startswith("MD5"):
             return hashlib.md5(data, usedforsecurity=False).hexdigest()
         return hashlib.sha256(data).hexdigest()
@@ -71,6 +72,8 @@ def parse_challenge(value: str) -> Challenge:
     scheme = _SCHEME.match(value)
     if scheme is None:
         raise ParseError("challenge: the scheme is not Digest")
+    if _CONTROL.search(value):
+        raise ParseError("challenge: a control character")
     params = _params(value, scheme.end())
     if "realm" not in params or not params.get("nonce"):
         raise ParseError("challenge: realm or nonce is missing")
@@ -110,7 +113,7 @@ def authorization(
     """
     if not challenge.usable:
         raise ValueError("challenge: its algorithm or quality of protection is not ours")
-    response = _response(challenge, credentials, method, uri, cnonce, nc)
+    response = _response(challenge, credentials, method=method, uri=uri, cnonce=cnonce, nc=nc)
     parts = [
         f"username={_quoted(credentials.username)}",
         f"realm={_quoted(challenge.realm)}",
@@ -130,7 +133,7 @@ def authorization(
 
 
 def _response(
-    challenge: Challenge, credentials: Credentials, method: str, uri: str, cnonce: str, nc: int
+    challenge: Challenge, credentials: Credentials, *, method: str, uri: str, cnonce: str, nc: int
 ) -> str:
     secret = challenge.digest(credentials.username, challenge.realm, credentials.password)
     if challenge.session:

@@ -64,6 +64,7 @@ _CSEQ = re.compile(f"([0-9]{{1,10}})[ \t]++({TOKEN}++)")
 _STATUS = re.compile(r"([1-6][0-9][0-9])(?: (.*))?", re.DOTALL)
 _VISIBLE = re.compile(r"[!-~]++")
 _GMT = re.compile(r"[A-Za-z]{3}, [0-9]{2} [A-Za-z]{3} [0-9]{4} [0-9:]{8} GMT")
+_BLANKED = str.maketrans("\r\n\0", "   ")
 _LENGTH = re.compile(r"[0-9]{1,10}")
 _CAUSE = re.compile(r"[0-9]{1,3}")
 _Q850 = re.compile(r"Q\.850[ \t]*+", re.IGNORECASE)
@@ -214,7 +215,7 @@ class Request(Message):
 
 
 class Response(Message):
-    """A response. `reason` has no bytes that are not UTF-8: they are shown as U+FFFD."""
+    """A response. `reason` of one that was read is printable: what was not is U+FFFD."""
 
     __slots__ = ("reason", "status")
 
@@ -335,8 +336,8 @@ def _status_line(rest: str) -> Response:
     if match is None:
         raise ParseError("status line: no status from 100 to 699")
     reason = match[2] or ""
-    if not reason.isascii():
-        reason = reason.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    if not reason.isprintable():
+        reason = "".join(char if char.isprintable() else "\ufffd" for char in reason)
     return Response(int(match[1]), reason)
 
 
@@ -375,8 +376,8 @@ def _route(element: str) -> str:
     if route.display is not None:
         route.display = None
         return str(route)
-    if not element.isascii():
-        raise ParseError("Record-Route: not ASCII")
+    if not (element.isascii() and element.isprintable()):
+        raise ParseError("Record-Route: not printable ASCII")
     return element
 
 
@@ -462,13 +463,13 @@ def response_to(
 ) -> Response:
     """Answer a request, which may be a malformed one (RFC 3261 §8.2.6). `to_tag` is added where To has none.
 
-    A NUL of the request, which the grammar allows in quotes, comes back as a blank.
+    A CR, LF or NUL that stands alone in the request comes back as a blank.
     """
     copied = []
     for name, value in request.headers:
         if name in _MANDATORY:
             tag = f";tag={to_tag}" if name == "To" and to_tag and _untagged(value) else ""
-            copied.append((name, value.replace("\0", " ") + tag))
+            copied.append((name, value.translate(_BLANKED) + tag))
     return Response(status, reason, [*copied, *headers], body)
 
 
