@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 from urllib.parse import quote
+from uuid import UUID
 
+import msgspec
 import structlog
 
 from outdial import flow
@@ -18,8 +20,8 @@ from outdial.flow import Flow, FlowRun
 from outdial.model import Answered, CallRecord, Ended, HungUpBy, Originate, Ringing, SwitchEvent, Trunk
 from outdial.routing import Board, fails_over
 from outdial.sip import sdp
-from outdial.sip.call import Call, spec_ids
-from outdial.sip.dialog import encode_dialog
+from outdial.sip.call import Call
+from outdial.sip.dialog import spec_ids
 from outdial.sip.endpoint import Endpoint
 from outdial.sip.message import ParseError
 from outdial.sip.rtp import MediaError, MediaSession
@@ -27,6 +29,7 @@ from outdial.sip.words import (
     Accepted,
     CallSpec,
     Credentials,
+    DialogState,
     Effect,
     Hop,
     KeyPressed,
@@ -65,7 +68,7 @@ class Desk:
     endpoint: Endpoint
     board: Board
     ways: Mapping[str, Way]
-    open_media: Callable[[str], MediaSession]
+    open_media: Callable[[Hop, Callable[[str, int], None]], MediaSession]
     permits: Callable[[Originate], Awaitable[bool]]
     group: Callable[[int], str]
     prefixes: Callable[[int], Collection[str]]
@@ -116,11 +119,13 @@ class Line:
         host, _ = self._desk.endpoint.local(hop)
         if self._media is None:
             try:
-                self._media = self._desk.open_media(host)
+                self._media = self._desk.open_media(hop, lambda key, _: self._key(key))
             except MediaError as error:
                 raise SwitchError(f"no port for audio: {error}") from error
         offer = sdp.offer(address=host, port=self._media.local_port, session_id=int(time.time()))
-        spec = call_spec(self._order.attempt_id.hex, trunk, dialed, self._order.caller, hop, self._desk.endpoint, offer)
+        spec = call_spec(
+            self._order.attempt_id, trunk, dialed, self._order.caller, hop, self._desk.endpoint, offer
+        )
         self._trunk, self._hop, self._succeeded = trunk, hop, False
         self._call = call = Call(spec)
         self._desk.board.took(trunk.name, now)
@@ -139,7 +144,6 @@ class Line:
             order.call_data, called=order.called, campaign_id=order.campaign_id, session_id=order.session_id
         )
         assert self._media is not None
-        self._media.on_key = lambda key, _: self._key(key)
         self._talk = Talk(
             FlowRun(found, values),
             self._media,
@@ -164,7 +168,7 @@ class Line:
             case Progress(status, body):
                 self._progress(status, body)
             case Accepted(dialog, body):
-                self._accepted(encode_dialog(dialog), body)
+                self._accepted(dialog, body)
             case Refused():
                 self._refused(effect)
             case Over(by, cause, confirmed):
@@ -189,11 +193,12 @@ class Line:
         if body:
             self._connect(body)
 
-    def _accepted(self, dialog: str, body: bytes) -> None:
+    def _accepted(self, dialog: DialogState, body: bytes) -> None:
+        assert self._trunk is not None
         self._answered_at = self._loop.time()
         self._did_its_part()
         sound = self._connect(body)
-        self._tell(Answered(self._order.attempt_id, dialog=dialog))
+        self._tell(Answered(self._order.attempt_id, dialog=to_text(self._trunk.name, dialog)))
         if not sound:
             self.hang_up(_PROTOCOL_ERROR)
 
@@ -201,8 +206,9 @@ class Line:
         """Whether the far end's SDP leaves us an audio stream."""
         assert self._media is not None
         try:
-            self._media.connect(sdp.read(body))
-        except ParseError as error:
+            theirs = sdp.read(body)
+            self._media.connect(replace(theirs, direction=sdp.MIRRORED[theirs.direction]))
+        except (ParseError, MediaError) as error:
             log.warning("no audio", attempt=str(self._order.attempt_id), reason=str(error))
             return False
         return True
@@ -290,12 +296,22 @@ class Line:
             steps=talk.steps if talk is not None else (),
             detector=talk.verdict if talk is not None else None,
             rtp_sent=media.sent if media is not None else None,
-            rtp_received=media.received if media is not None else None,
+            rtp_received=media.received_packets if media is not None else None,
         )
 
 
+def to_text(trunk: str, dialog: DialogState) -> str:
+    """What is stored of an answered call: the trunk's name and the dialog."""
+    return msgspec.json.encode((trunk, dialog)).decode()
+
+
+def from_text(text: str) -> tuple[str, DialogState]:
+    """What `to_text` wrote. Raises `ValueError`."""
+    return msgspec.json.decode(text, type=tuple[str, DialogState])
+
+
 def call_spec(
-    attempt: str, trunk: Trunk, dialed: str, caller: str, hop: Hop, endpoint: Endpoint, offer: bytes
+    attempt: UUID, trunk: Trunk, dialed: str, caller: str, hop: Hop, endpoint: Endpoint, offer: bytes
 ) -> CallSpec:
     """The call of an attempt over a trunk: the same again for the same facts, so that it can be cancelled.
 
@@ -324,6 +340,27 @@ def call_spec(
         route=(f"<sip:{proxy}{over};lr>",) if proxy else (),
         credentials=Credentials(trunk.username, trunk.password or "") if trunk.username else None,
         timer_b=trunk.timer_b,
+    )
+
+
+def dialog_spec(dialog: DialogState, trunk: Trunk | None, endpoint: Endpoint) -> CallSpec:
+    """What a stored dialog needs to be hung up; the trunk has the credentials, if it is still there."""
+    host, port = endpoint.local(dialog.hop)
+    at = f"{bracketed(host)}:{port}"
+    known = Credentials(trunk.username, trunk.password or "") if trunk and trunk.username else None
+    return CallSpec(
+        call_id=dialog.call_id,
+        from_tag=dialog.local_tag,
+        branch="",
+        hop=dialog.hop,
+        request_uri=dialog.remote_target,
+        from_uri=dialog.local_uri,
+        to_uri=dialog.remote_uri,
+        contact=f"sip:outdial@{at}",
+        via=at,
+        offer=sdp.offer(address=host, port=9, session_id=1),
+        credentials=known,
+        session_expires=0,
     )
 
 

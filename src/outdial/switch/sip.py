@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, Protocol
@@ -36,15 +36,14 @@ from outdial.model import (
 from outdial.routing import Board
 from outdial.sip import sdp
 from outdial.sip.call import Call
-from outdial.sip.dialog import decode_dialog
 from outdial.sip.endpoint import Endpoint
 from outdial.sip.resolver import Resolver
 from outdial.sip.rtp import MediaSession
-from outdial.sip.words import Effect, Over, Refused
+from outdial.sip.words import Effect, Hop, Over, Refused
 from outdial.switch import OnDown, OnEvent
 from outdial.switch.gateway import Gateway
-from outdial.switch.line import Desk, Line, call_spec
-from outdial.switch.talk import Sounds
+from outdial.switch.line import Desk, Line, call_spec, dialog_spec, from_text
+from outdial.switch.voice import Voice
 
 log = structlog.get_logger()
 
@@ -62,28 +61,29 @@ _CLOSE_TIME: Final = 1.5
 class Trunking:
     """What the store knows of the ways out: trunks, each VDN's trunk group and allowed prefixes.
 
-    `shares`: how many engines share the trunks.
+    `active`: VDNs with a started campaign. `shares`: how many engines share the trunks.
     """
 
     trunks: tuple[Trunk, ...] = ()
     groups: Mapping[int, str] = field(default_factory=dict)
     prefixes: Mapping[int, frozenset[str]] = field(default_factory=dict)
+    active: frozenset[int] = frozenset()
     shares: int = 1
 
 
 class Shelf(Protocol):
     """Flows and prompts, at hand."""
 
-    async def refresh(self) -> None:
-        """Learn what has changed. Raises `StoreUnavailable`."""
+    async def refresh(self, vdn_ids: Collection[int]) -> None:
+        """Have what these VDNs have now."""
         ...
 
-    def flow(self, vdn_id: int, name: str) -> Flow | None:
-        """A flow; None when there is none of this name."""
+    def flow_for(self, vdn_id: int, device_sign: str) -> Flow | None:
+        """The flow of a campaign with this device sign; None: it cannot be had."""
         ...
 
-    def sounds(self, vdn_id: int) -> Sounds:
-        """The prompts and the voice of a VDN."""
+    def audio(self, vdn_id: int, prompt: str) -> bytes | None:
+        """A prompt's µ-law; None when there is none of this name."""
         ...
 
 
@@ -96,13 +96,25 @@ class Facts:
     count_minutes: Callable[[Board], Awaitable[None]]
 
 
+class _Sounds:
+    """The prompts and the voice of a VDN."""
+
+    def __init__(self, shelf: Shelf, voice: Voice, vdn_id: int) -> None:
+        self._shelf = shelf
+        self._vdn_id = vdn_id
+        self.say = voice.say
+
+    def prompt(self, name: str) -> bytes | None:
+        return self._shelf.audio(self._vdn_id, name)
+
+
 class SipSwitch:
     """Calls over SIP trunks."""
 
     def __init__(
         self,
         endpoint: Endpoint,
-        open_media: Callable[[str], MediaSession],
+        open_media: Callable[[Hop, Callable[[str, int], None]], MediaSession],
         shelf: Shelf,
         facts: Facts,
         *,
@@ -114,6 +126,7 @@ class SipSwitch:
         self._facts = facts
         self._resolver = resolver or Resolver()
         self._board = Board()
+        self._voice = Voice()
         self._gateways: dict[str, Gateway] = {}
         self._trunking: Trunking | None = None
         self._lines: dict[UUID, Line] = {}
@@ -128,8 +141,8 @@ class SipSwitch:
             permits=self._permits,
             group=self._group,
             prefixes=self._prefixes,
-            flow=self._flow,
-            sounds=shelf.sounds,
+            flow=shelf.flow_for,
+            sounds=lambda vdn_id: _Sounds(shelf, self._voice, vdn_id),
             thresholds=thresholds or AmdThresholds(),
         )
 
@@ -162,8 +175,8 @@ class SipSwitch:
 
     def holds(self, vdn_id: int, device_sign: str) -> str | None:
         """Why no call of such a campaign is placed at all now."""
-        if device_sign and self._shelf.flow(vdn_id, device_sign) is None:
-            return f"the flow {device_sign} is not there"
+        if self._shelf.flow_for(vdn_id, device_sign) is None:
+            return f"the flow {device_sign or flow.DEFAULT_FLOW} is not there"
         return None if self._prefixes(vdn_id) else "no destination is allowed"
 
     def originate(self, order: Originate) -> None:
@@ -229,9 +242,6 @@ class SipSwitch:
         except StoreUnavailable:
             return False
 
-    def _flow(self, vdn_id: int, device_sign: str) -> Flow | None:
-        return self._shelf.flow(vdn_id, device_sign or flow.DEFAULT_FLOW)
-
     # -- what a dead run left --------------------------------------------------------------------------
 
     async def _end_orphan(self, orphan: OpenCall) -> Inquiry | Ended:
@@ -244,8 +254,9 @@ class SipSwitch:
 
     def _release(self, orphan: OpenCall) -> list[asyncio.Future[None]]:
         """BYE: the dialog is known."""
-        dialog = decode_dialog(orphan.dialog)
-        call = Call.restored(dialog, via=self._via(dialog.hop))
+        name, dialog = from_text(orphan.dialog)
+        trunk = next((one for one in self._trunks_of(orphan.vdn_id) if one.name == name), None)
+        call = Call.restored(dialog_spec(dialog, trunk, self._endpoint), dialog)
         return [self._until_over(call, call.hang_up(self._now()))]
 
     def _cancel(self, orphan: OpenCall) -> list[asyncio.Future[None]]:
@@ -258,7 +269,7 @@ class SipSwitch:
                 continue
             dialed = routing.dial_string(orphan.called, trunk)
             offer = sdp.offer(address=self._endpoint.local(hop)[0], port=9, session_id=1)
-            spec = call_spec(orphan.attempt_id.hex, trunk, dialed, orphan.caller, hop, self._endpoint, offer)
+            spec = call_spec(orphan.attempt_id, trunk, dialed, orphan.caller, hop, self._endpoint, offer)
             call = Call.abandoned(spec)
             waits.append(self._until_over(call, call.start(self._now())))
         return waits
@@ -278,9 +289,10 @@ class SipSwitch:
     async def _keep(self) -> None:
         while True:
             try:
-                await self._shelf.refresh()
                 await self._facts.count_minutes(self._board)
-                self._learn(await self._facts.trunking())
+                trunking = await self._facts.trunking()
+                await self._shelf.refresh(trunking.active)
+                self._learn(trunking)
             except StoreUnavailable as error:
                 log.warning("store unavailable", doing="look at the trunks", reason=str(error))
             await asyncio.sleep(_LOOK_EVERY)
@@ -307,9 +319,6 @@ class SipSwitch:
     def _trunks_of(self, vdn_id: int) -> list[Trunk]:
         group = self._group(vdn_id)
         return [trunk for trunk in self._trunking.trunks if trunk.group == group] if self._trunking else []
-
-    def _via(self, hop: object) -> str:
-        raise NotImplementedError
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()

@@ -1,0 +1,172 @@
+"""One trunk's way out: where it is, whether it answers, our registration there."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from typing import Final
+
+import structlog
+
+from outdial.model import Trunk
+from outdial.routing import Board
+from outdial.sip.endpoint import Endpoint
+from outdial.sip.locate import Target
+from outdial.sip.registration import Account, OptionsPing, Registration
+from outdial.sip.resolver import Resolver
+from outdial.sip.words import Credentials, Effect, Hop
+from outdial.switch.line import bracketed
+
+log = structlog.get_logger()
+
+_LOCATE_EVERY: Final = 30.0
+"""Seconds between looks at the address of a trunk without pings; the resolver keeps what has a longer TTL."""
+
+_PING_WITHIN: Final = 4.0
+"""Seconds for the answer to an OPTIONS."""
+
+_UNREGISTER_WITHIN: Final = 1.0
+
+_FIRST_WAIT: Final = 1.0
+_LONGEST_WAIT: Final = 30.0
+"""Seconds before a trunk that was not reached is tried again: the first wait, doubled up to the longest."""
+
+
+class Gateway:
+    """A trunk as it can be reached now."""
+
+    def __init__(self, trunk: Trunk, endpoint: Endpoint, resolver: Resolver, board: Board) -> None:
+        self.trunk = trunk
+        self._endpoint = endpoint
+        self._resolver = resolver
+        self._board = board
+        self._hops: list[Hop] = []
+        self._registration: Registration | None = None
+        self._task = asyncio.create_task(self._live())
+
+    def hop(self) -> Hop | None:
+        """Where calls go now; None while the address is not known."""
+        return self._hops[0] if self._hops else None
+
+    def hosts(self) -> set[str]:
+        """The addresses from which requests of this trunk come."""
+        return {hop.host for hop in self._hops}
+
+    def moved_on(self, hop: Hop) -> None:
+        """Nobody answered there: the next address comes first."""
+        if len(self._hops) > 1 and self._hops[0] == hop:
+            self._hops = [*self._hops[1:], hop]
+
+    def stop(self) -> None:
+        """The trunk is gone or has changed: unregister, and look no more."""
+        self._task.cancel()
+        self._unregister()
+
+    async def close(self) -> None:
+        """End it, and give the registrar a moment to hear of it."""
+        self.stop()
+        await asyncio.gather(self._task, return_exceptions=True)
+        until = self._now() + _UNREGISTER_WITHIN
+        while self._registration is not None and not self._registration.finished and self._now() < until:
+            await asyncio.sleep(0.02)
+
+    async def _live(self) -> None:
+        wait = _FIRST_WAIT
+        while True:
+            try:
+                await self._reach()
+            except (OSError, LookupError, TimeoutError) as error:
+                log.warning("trunk not reached", trunk=self.trunk.name, reason=str(error) or type(error).__name__)
+                self._board.pinged(self.trunk.name, None, self._now())
+                await asyncio.sleep(wait)
+                wait = min(2 * wait, _LONGEST_WAIT)
+            else:
+                wait = _FIRST_WAIT
+                await asyncio.sleep(self.trunk.ping_every or _LOCATE_EVERY)
+
+    async def _reach(self) -> None:
+        found = await self._resolver.locate(target_of(self.trunk))
+        if set(found) != set(self._hops):
+            self._hops = found
+        if self.trunk.transport != "udp":
+            await self._connect()
+        if self.trunk.registers and self._registration is None:
+            self._register(self._hops[0])
+        if self.trunk.ping_every:
+            await self._ping()
+
+    async def _ping(self) -> None:
+        """OPTIONS to the first address; where it is dead, the next one is first from now on."""
+        hop = self._hops[0]
+        status, _ = await ping(self._endpoint, self.trunk, hop)
+        self._board.pinged(self.trunk.name, status, self._now())
+        if status is None:
+            self.moved_on(hop)
+
+    def _register(self, hop: Hop) -> None:
+        self._registration = registration = Registration(account(self._endpoint, self.trunk, hop))
+        self._endpoint.begin(registration, registration.start(self._now()), _ignore)
+
+    def _unregister(self) -> None:
+        registration = self._registration
+        if registration is not None:
+            self._endpoint.perform(registration, registration.stop(self._now()))
+
+    async def _connect(self) -> None:
+        """A connection to the first address that takes one."""
+        for hop in list(self._hops):
+            with contextlib.suppress(OSError, TimeoutError):
+                await self._endpoint.connect(hop, server_name=self.trunk.host)
+                self._hops = [hop, *(other for other in self._hops if other != hop)]
+                return
+        raise ConnectionError(f"no connection over {self.trunk.transport}")
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+
+async def ping(endpoint: Endpoint, trunk: Trunk, hop: Hop) -> tuple[int | None, float]:
+    """Send OPTIONS: the status that came (None: nothing did) and the seconds that it took."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    one = OptionsPing(account(endpoint, trunk, hop, timeout=_PING_WITHIN))
+    endpoint.begin(one, one.start(began), _ignore)
+    while not one.finished:
+        await asyncio.sleep(0.01)
+    return (one.status if one.answered else None), loop.time() - began
+
+
+def account(endpoint: Endpoint, trunk: Trunk, hop: Hop, *, timeout: float = 32.0) -> Account:
+    """Who we are at a trunk, for REGISTER and OPTIONS."""
+    host = bracketed(trunk.host)
+    our_host, our_port = endpoint.local(hop)
+    contact_host, contact_port = endpoint.contact(hop)
+    over = "" if hop.transport == "udp" else f";transport={hop.transport}"
+    port = f":{trunk.port}" if trunk.port else ""
+    return Account(
+        hop=hop,
+        uri=f"sip:{host}{port}{over}",
+        aor=f"sip:{trunk.username or 'outdial'}@{trunk.from_domain or host}",
+        contact=f"sip:{trunk.username or 'outdial'}@{bracketed(contact_host)}:{contact_port}{over}",
+        via=f"{bracketed(our_host)}:{our_port}",
+        call_id=secrets.token_hex(16),
+        from_tag=secrets.token_hex(8),
+        route=(f"<sip:{trunk.outbound_proxy}{over};lr>",) if trunk.outbound_proxy else (),
+        credentials=Credentials(trunk.username, trunk.password or "") if trunk.username else None,
+        timeout=timeout,
+    )
+
+
+def _ignore(effect: Effect) -> None:
+    """Registrations and pings tell nothing: they are looked at."""
+
+
+def target_of(trunk: Trunk) -> Target:
+    """What is to be located: the outbound proxy where there is one, else the trunk's host."""
+    if trunk.outbound_proxy is None:
+        return Target(trunk.host, trunk.port, trunk.transport)
+    host, _, port = trunk.outbound_proxy.rpartition(":")
+    if host and port.isdigit() and not host.endswith(":"):
+        return Target(host.removeprefix("[").removesuffix("]"), int(port), trunk.transport)
+    return Target(trunk.outbound_proxy.removeprefix("[").removesuffix("]"), None, trunk.transport)
