@@ -8,10 +8,13 @@ Everything but `endpoint.py`, `rtp.py` and `udp.py` is sans-IO: bytes and the ti
     message.py       SIP messages, parsed from bytes and written to bytes (RFC 3261 §7, §25)
     sdp.py           offers and answers of audio (RFC 3264, RFC 4566)
     digest.py        credentials for 401 and 407 (RFC 7616, RFC 8760)
-    transaction.py   client and server transactions with their timers (RFC 3261 §17)
+    transaction.py   transactions with their timers (RFC 3261 §17)
     dialog.py        dialogs and route sets (RFC 3261 §12)
+    session.py       session timers (RFC 4028)
+    authenticator.py answering the challenges of one call or registration
+    uas.py           what the far end asks within a call
     call.py          one outgoing call from its INVITE to its end
-    registration.py  keeping a registration alive (RFC 3261 §10)
+    registration.py  keeping a registration alive (RFC 3261 §10), and asking whether a hop is alive
     locate.py        NAPTR, SRV and addresses in the order to try (RFC 3263)
     endpoint.py      sockets and timers
     resolver.py      names to hops, by DNS, with a cache

@@ -71,7 +71,7 @@ def hop_to(address: str, otherwise: Hop) -> Hop:
     transport = (uri.params.get("transport") or otherwise.transport).lower()
     if uri.scheme == "sips":
         transport = "tls"
-    if uri.scheme not in ("sip", "sips") or host in ("", "0.0.0.0", "::"):
+    if uri.scheme not in ("sip", "sips") or not host.strip("0.:"):  # 0.0.0.0 and :: are no place
         return otherwise
     if transport not in ("udp", "tcp", "tls"):
         return otherwise
@@ -167,7 +167,14 @@ class Dialog:
         """Number the next request higher than `cseq`."""
         self.state = replace(self.state, local_cseq=max(cseq, self.state.local_cseq))
 
-    def request(self, method: str, branch: str, extra: Headers = (), body: bytes = b"") -> tuple[Request, Hop]:
+    @property
+    def uri(self) -> str:
+        """The Request-URI of the next request."""
+        return routed(self.state.remote_target, self.state.route_set)[0]
+
+    def request(
+        self, method: str, branch: str, extra: Headers = (), body: bytes = b""
+    ) -> tuple[Request, Hop]:
         """The next request, and the hop it goes to (§12.2.1.1)."""
         self.skip(self.state.local_cseq + 1)
         return self._request(method, self.state.local_cseq, branch, extra, body)

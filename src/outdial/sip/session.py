@@ -60,15 +60,18 @@ class SessionTimer:
             return
         self._start(max(interval, MIN_SE), _refresher(response) != "uas", now)
 
-    def asked(self, request: Request, now: float) -> list[tuple[str, str]] | None:
-        """A session refresh request of the far end: the headers of its 2xx, or None: too short, 422 (§9).
+    def too_short(self, request: Request) -> bool:
+        """The far end wants an interval below our minimum: 422 (§9)."""
+        interval = _seconds(request.get("Session-Expires"))
+        return interval is not None and interval < MIN_SE
+
+    def asked(self, request: Request, now: float) -> list[tuple[str, str]]:
+        """A session refresh request of the far end: the headers of its 2xx (§9).
 
         The far end refreshes unless it wants us to. A request without an interval leaves the refreshing to
         us, where it was ours, else it ends the timer.
         """
         interval = _seconds(request.get("Session-Expires"))
-        if interval is not None and interval < MIN_SE:
-            return None
         if interval is None:
             return self._unasked(now)
         speaks = "timer" in [tag.lower() for tag in listed(request, "Supported")]

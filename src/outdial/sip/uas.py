@@ -42,19 +42,18 @@ class LocalMedia:
     def __init__(self, offer: bytes) -> None:
         self.sent = offer
         self._offer = offer
-        self._where = sdp.read(offer)
         origin = _ORIGIN.search(offer)
         self._session_id = int(origin[1].split()[1]) if origin else 0
         self._version = int(origin[2]) if origin else 0
 
     def answer(self, offer: bytes) -> bytes:
         """Answer their offer; the version grows when something changes. Raises `ParseError`."""
-        theirs = sdp.read(offer)
+        theirs, ours = sdp.read(offer), sdp.read(self._offer)
         for version in (self._version, self._version + 1):
             answer = sdp.answer(
                 theirs,
-                address=self._where.address,
-                port=self._where.port,
+                address=ours.address,
+                port=ours.port,
                 session_id=self._session_id,
                 version=version,
             )
@@ -118,10 +117,10 @@ class Serving:
         dialog.remote_cseq = cseq
         unknown = [tag for tag in listed(request, "Require") if tag.lower() != "timer"]
         if unknown:
-            return self._answer(request, 420, source, now, [("Unsupported", ", ".join(unknown))])
+            return self._answer(request, 420, source, now, ("Unsupported", ", ".join(unknown)))
         serve = self._methods.get(request.method)
         if serve is None:
-            return self._answer(request, 405, source, now, [("Allow", ALLOW)])
+            return self._answer(request, 405, source, now, ("Allow", ALLOW))
         return serve(request, source, dialog, now)
 
     def _answer(
@@ -130,16 +129,11 @@ class Serving:
         status: int,
         source: Hop,
         now: float,
-        headers: list[tuple[str, str]] | None = None,
+        *headers: tuple[str, str],
         body: bytes = b"",
     ) -> list[Effect]:
         response = response_to(
-            request,
-            status,
-            REASONS[status],
-            to_tag=self._spec.from_tag,
-            headers=headers or (),
-            body=body,
+            request, status, REASONS[status], to_tag=self._spec.from_tag, headers=headers, body=body
         )
         return self.answers.answer(request, response, source, now)
 
@@ -148,12 +142,12 @@ class Serving:
 
     def _options(self, request: Request, source: Hop, dialog: Dialog, now: float) -> list[Effect]:
         headers = [("Allow", ALLOW), ("Accept", "application/sdp"), ("Supported", "timer")]
-        return self._answer(request, 200, source, now, headers)
+        return self._answer(request, 200, source, now, *headers)
 
     def _info(self, request: Request, source: Hop, dialog: Dialog, now: float) -> list[Effect]:
         kind = _media_type(request)
         if request.body and kind not in ("application/dtmf-relay", "application/dtmf"):
-            accept = [("Accept", "application/dtmf-relay, application/dtmf")]
+            accept = ("Accept", "application/dtmf-relay, application/dtmf")
             return self._answer(request, 415, source, now, accept)
         key = key_of(kind, request.body)
         return [*self._answer(request, 200, source, now), *([key] if key else [])]
@@ -162,18 +156,17 @@ class Serving:
         if self.offering:
             return self._answer(request, 491, source, now)
         if self.answers.negotiating:
-            return self._answer(request, 500, source, now, [("Retry-After", "1")])
+            return self._answer(request, 500, source, now, ("Retry-After", "1"))
         if request.body and _media_type(request) != "application/sdp":
-            return self._answer(request, 415, source, now, [("Accept", "application/sdp")])
+            return self._answer(request, 415, source, now, ("Accept", "application/sdp"))
+        if self._session.too_short(request):
+            return self._answer(request, 422, source, now, ("Min-SE", str(MIN_SE)))
         try:
             body = self._describe(request)
         except ParseError:
             return self._answer(request, 488, source, now)
-        session = self._session.asked(request, now)
-        if session is None:
-            return self._answer(request, 422, source, now, [("Min-SE", str(MIN_SE))])
         dialog.retarget(request)
-        return self._agree(request, source, now, session, body)
+        return self._agree(request, source, now, self._session.asked(request, now), body)
 
     def _describe(self, request: Request) -> bytes:
         if request.body:
@@ -192,7 +185,7 @@ class Serving:
             *session,
             *([("Content-Type", "application/sdp")] if body else []),
         ]
-        effects = self._answer(request, 200, source, now, headers, body)
+        effects = self._answer(request, 200, source, now, *headers, body=body)
         return [*effects, MediaMoved(request.body)] if request.body else effects
 
     def _acknowledged(self, request: Request) -> list[Effect]:

@@ -1,0 +1,547 @@
+"""One outgoing call, from its INVITE to its end (RFC 3261 §9, §13, §15, §22; RFC 4028; RFC 6026).
+
+What holds whatever the far end does: exactly one `Refused` or `Over`, at most one `Accepted`, and no 2xx
+that stays without ACK and, where the call is not ours any more, without BYE.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from functools import partial
+from random import Random, SystemRandom
+from typing import Final
+
+from outdial.model import HungUpBy
+from outdial.sip.authenticator import Authenticator, Challenged, credentials_of
+from outdial.sip.dialog import ALLOW, BRANCH, RESTORED_STEP, Dialog, Headers, accepted, invite, listed
+from outdial.sip.message import ParseError, Request, Response, reason_cause
+from outdial.sip.session import Due, SessionTimer
+from outdial.sip.transaction import (
+    NO_ANSWER,
+    NO_TRANSPORT,
+    TIMEOUT,
+    InviteTransaction,
+    NonInviteTransaction,
+    State,
+    Then,
+    Timers,
+    cancel_of,
+)
+from outdial.sip.uas import Serving
+from outdial.sip.words import (
+    T2,
+    Accepted,
+    CallSpec,
+    DialogState,
+    Effect,
+    Hop,
+    MediaMoved,
+    Over,
+    Progress,
+    Refused,
+    Transmit,
+)
+
+MAX_INVITES: Final = 4
+"""INVITEs of one call: the first, two with credentials, one with a longer session interval."""
+
+MAX_LEGS: Final = 16
+"""Dialogs of one INVITE that a forking proxy may make; more are ignored."""
+
+TIMER_EXPIRED: Final = 102
+"""The Q.850 cause of a call that we end because the far end fell silent."""
+
+_GIVEN_UP: Final = 487
+_SECONDS = re.compile(r"[ \t]*+([0-9]{1,9})")
+_WORDS: Final = {
+    NO_ANSWER: "no answer in time",
+    NO_TRANSPORT: "the transport failed",
+    _GIVEN_UP: "given up",
+    481: "nothing left of this call",
+}
+
+
+class Phase(StrEnum):
+    """Where a call stands."""
+
+    NEW = "new"
+    CALLING = "calling"
+    CANCELLING = "cancelling"  # given up, but the far end has not said so yet
+    ANSWERED = "answered"
+    ENDING = "ending"  # our BYE is out
+    OVER = "over"  # Refused or Over was said; late messages are still dealt with
+
+
+class Leg:
+    """A dialog that a 2xx opened, and the ACKs it had."""
+
+    def __init__(self, dialog: Dialog) -> None:
+        self.dialog = dialog
+        self.acks: dict[int, Transmit] = {}
+
+    def acknowledge(self, cseq: int, branch: str, credentials: Headers) -> Transmit:
+        """The ACK of this INVITE, which every repetition of its 2xx gets again."""
+        while len(self.acks) > 1:
+            del self.acks[next(iter(self.acks))]
+        return self.acks.setdefault(cseq, self.dialog.ack(cseq, branch, credentials))
+
+
+class Call:
+    """One outgoing call. Messages and the time go in, effects come out.
+
+    `random` makes branches, cnonces and the pause after a 491.
+    """
+
+    def __init__(self, spec: CallSpec, *, random: Random | None = None) -> None:
+        self.spec = spec
+        self.call_id = spec.call_id
+        self._random = random or SystemRandom()
+        self._authenticator = Authenticator(spec.credentials, self._random)
+        self._challenged = Challenged(self._authenticator)
+        self._session = SessionTimer(spec.session_expires)
+        self._serving = Serving(spec, self._session, self._hung_up, self._lost)
+        self._transactions: list[InviteTransaction | NonInviteTransaction] = []
+        self._relieving: list[NonInviteTransaction] = []  # they end what nobody wants, even after the end
+        self._invites: dict[int, InviteTransaction] = {}
+        self._timers = Timers()
+        self._phase = Phase.NEW
+        self._legs: dict[str, Leg] = {}
+        self._early: dict[str, Dialog] = {}
+        self._main: Leg | None = None
+        self._cseq = 0
+        self._cancelled = False  # a CANCEL is out
+        self._cause: int | None = None
+        self._rang = False
+        self._refreshing = False
+        self._updates = False  # the far end takes UPDATE
+        self._ghosts: set[int] | None = None  # INVITEs of a predecessor that may still be pending
+
+    @classmethod
+    def restored(cls, spec: CallSpec, dialog: DialogState, *, random: Random | None = None) -> Call:
+        """A call that was answered before a restart: it can be hung up, and answers the far end.
+
+        Its numbers go on far above those that the predecessor may have used. Nothing is to be started.
+        """
+        call = cls(spec, random=random)
+        call._phase = Phase.ANSWERED
+        call._cseq = dialog.local_cseq
+        call._serving.offering = False
+        leg = Leg(Dialog(spec, dialog))
+        leg.acknowledge(dialog.local_cseq, call._token(), ())
+        leg.dialog.skip(dialog.local_cseq + RESTORED_STEP)
+        call._main = call._legs[dialog.remote_tag] = leg
+        return call
+
+    @classmethod
+    def abandoned(cls, spec: CallSpec, *, random: Random | None = None) -> Call:
+        """A call that a predecessor may have left unanswered: `start` cancels every INVITE it may have sent.
+
+        It ends `Refused` when the far end says so, or locally: with 481 when nothing was there, 408 when
+        nobody said. A 2xx that comes instead is hung up: `Over`.
+        """
+        call = cls(spec, random=random)
+        last = 1 + (2 if spec.credentials else 0) + (1 if spec.session_expires else 0)
+        call._ghosts = set(range(1, last + 1))
+        call._cseq = last
+        return call
+
+    # -- what is ordered ---------------------------------------------------------------------------------
+
+    @property
+    def dialog(self) -> DialogState | None:
+        """The confirmed dialog, to be stored."""
+        return self._main.dialog.state if self._main else None
+
+    @property
+    def finished(self) -> bool:
+        """Nothing more can come, nothing more is sent."""
+        pending = any(not transaction.over for transaction in self._transactions)
+        return self._phase is Phase.OVER and not pending and self._serving.answers.empty
+
+    def start(self, now: float) -> list[Effect]:
+        """Send the INVITE; for an abandoned call the CANCELs."""
+        if self._phase is not Phase.NEW:
+            return []
+        if self._ghosts is not None:
+            return self._haunt(now)
+        self._phase = Phase.CALLING
+        return self._invite(now)
+
+    def acknowledge(self, now: float) -> list[Effect]:
+        """The dialog is stored: send the ACK. From now on each repetition of the 2xx gets it again."""
+        leg = self._main
+        if leg is None or self._phase is not Phase.ANSWERED or leg.acks:
+            return []
+        return [self._ack(leg, leg.dialog.state.local_cseq)]
+
+    def cancel(self, now: float) -> list[Effect]:
+        """Give up: CANCEL as soon as a provisional response came, never before (RFC 3261 §9.1).
+
+        An answered call is hung up.
+        """
+        if self._phase is Phase.NEW:
+            return self._end_locally(_GIVEN_UP, now)
+        if self._phase is Phase.CALLING:
+            self._phase = Phase.CANCELLING
+            pending = self._invites[self._cseq].state is State.PROCEEDING
+            return self._cancel(now) if pending else []
+        return self.hang_up(now) if self._phase is Phase.ANSWERED else []
+
+    def hang_up(self, now: float, cause: int | None = None) -> list[Effect]:
+        """End the call: BYE with this Q.850 cause, or what `cancel` does where nobody answered yet."""
+        if self._phase in (Phase.NEW, Phase.CALLING):
+            self._cause = cause
+            return self.cancel(now)
+        if self._phase is not Phase.ANSWERED or self._main is None:
+            return []
+        self._cause = cause
+        return [*self.acknowledge(now), *self._leave(self._main, now)]
+
+    def receive(self, message: Request | Response, now: float, source: Hop | None = None) -> list[Effect]:
+        """Everything whose Call-ID is ours. `source`: where a request came from, and its answer goes."""
+        try:
+            if isinstance(message, Response):
+                return self._response(message, now)
+            return self._serving.receive(message, source or self.spec.hop, self._dialog_of(message), now)
+        except ParseError:
+            return []
+
+    def unreachable(self, hop: Hop, now: float) -> list[Effect]:
+        """The transport to this hop failed. A call that rings goes on: its answer may come another way."""
+        effects: list[Effect] = []
+        for transaction in list(self._transactions):
+            if transaction.hop == hop:
+                effects += transaction.fail(now)
+        return effects
+
+    def wake_at(self) -> float | None:
+        """When `poll` has something to do."""
+        times = [transaction.wake_at() for transaction in self._transactions]
+        times += [self._serving.answers.wake_at(), self._session.wake_at(), self._timers.next()]
+        return min((at for at in times if at is not None), default=None)
+
+    def poll(self, now: float) -> list[Effect]:
+        """Do what is due."""
+        effects: list[Effect] = []
+        for transaction in list(self._transactions):
+            effects += transaction.poll(now)
+        effects += self._serving.answers.poll(now)
+        while self._timers.pop(now):
+            effects += self._unheard(now)
+        while due := self._session.pop(now):
+            effects += self._refresh(now) if due is Due.REFRESH else self.hang_up(now, TIMER_EXPIRED)
+        self._transactions = [one for one in self._transactions if not one.over]
+        return effects
+
+    # -- before an answer --------------------------------------------------------------------------------
+
+    def _invite(self, now: float) -> list[Effect]:
+        self._cseq += 1
+        first = invite(self.spec, self._cseq)
+        extra = [*self._session.offer(), *self._challenged.headers("INVITE", first.uri)]
+        request = invite(self.spec, self._cseq, extra) if extra else first
+        transaction = InviteTransaction(request, self.spec.hop, self._inviting, self.spec.timer_b)
+        self._invites[self._cseq] = transaction
+        self._transactions.append(transaction)
+        return transaction.begin(now)
+
+    def _inviting(self, answer: Response | int, now: float) -> list[Effect]:
+        if isinstance(answer, int):
+            return self._end_locally(answer, now)
+        if answer.status < 200:
+            return self._provisional(answer, now)
+        return self._success(answer, now) if answer.status < 300 else self._refusal(answer, now)
+
+    def _provisional(self, response: Response, now: float) -> list[Effect]:
+        self._rang = self._rang or 180 <= response.status < 190
+        if self._phase is Phase.CALLING:
+            self._meet_early(response)
+            return [Progress(response.status, response.body)]
+        return self._cancel(now) if self._phase in (Phase.CANCELLING, Phase.OVER) else []
+
+    def _meet_early(self, response: Response) -> None:
+        tag = response.to.tag
+        if response.status > 100 and tag and tag not in self._early and len(self._early) < MAX_LEGS:
+            self._early[tag] = Dialog(self.spec, accepted(self.spec, response))
+
+    def _cancel(self, now: float) -> list[Effect]:
+        """Once, for the pending INVITE. If it gets no final answer either, that is the end (§9.1)."""
+        if self._cancelled:
+            return []
+        self._cancelled = True
+        pending = self._invites[self._cseq]
+        if self._phase is Phase.OVER:
+            pending.abandon(now)  # as long again
+        else:
+            self._timers.set("cancelled", now + TIMEOUT)
+        reason = f"Q.850;cause={self._cause}" if self._cause is not None else None
+        return self._send(cancel_of(pending.request, reason), self.spec.hop, _ignore, now)
+
+    def _refusal(self, response: Response, now: float) -> list[Effect]:
+        if self._phase not in (Phase.CALLING, Phase.CANCELLING):
+            return []
+        wanted = self._wants_another(response)
+        if self._ghosts is not None and response.status in (401, 407, 422):
+            return self._laid(response.cseq[0], response, now)
+        if wanted and self._phase is Phase.CANCELLING:
+            return self._end_locally(_GIVEN_UP, now)
+        if wanted:
+            return self._invite(now)
+        refused = Refused(
+            response.status,
+            response.reason,
+            cause=reason_cause(response),
+            retry_after=_retry_after(response),
+            rang=self._rang,
+        )
+        return self._end(refused, now)
+
+    def _wants_another(self, response: Response) -> bool:
+        """The refusal asks for another INVITE, which can be had."""
+        if self._cseq >= MAX_INVITES:
+            return False
+        if response.status == 422:
+            return self._session.raised(response)
+        return self._challenged.meet(response)
+
+    def _end_locally(self, status: int, now: float) -> list[Effect]:
+        if self._phase not in (Phase.NEW, Phase.CALLING, Phase.CANCELLING):
+            return []
+        return self._end(Refused(status, _WORDS[status], rang=self._rang, local=True), now)
+
+    def _unheard(self, now: float) -> list[Effect]:
+        """A cancelled INVITE had no final answer."""
+        for transaction in self._invites.values():
+            if transaction.waiting:
+                transaction.abandon(now)
+        nothing = self._ghosts is not None and not self._ghosts
+        return self._end_locally(481 if nothing else NO_ANSWER, now)
+
+    # -- what a predecessor left -------------------------------------------------------------------------
+
+    def _haunt(self, now: float) -> list[Effect]:
+        self._phase, self._cancelled = Phase.CANCELLING, True
+        self._timers.set("cancelled", now + TIMEOUT)
+        effects: list[Effect] = []
+        for cseq in sorted(self._ghosts or ()):
+            request = invite(self.spec, cseq)
+            ghost = InviteTransaction(request, self.spec.hop, self._inviting)
+            ghost.abandon(now)
+            self._invites[cseq] = ghost
+            self._transactions.append(ghost)
+            effects += self._send(cancel_of(request), self.spec.hop, partial(self._laid, cseq), now)
+        return effects
+
+    def _laid(self, cseq: int, answer: Response | int, now: float) -> list[Effect]:
+        """The CANCEL of one INVITE was answered. When none is left, a 2xx may be on its way for 8 s more."""
+        if self._ghosts is None or self._phase is not Phase.CANCELLING:
+            return []
+        if isinstance(answer, int) or answer.status >= 300:
+            self._ghosts.discard(cseq)
+        if not self._ghosts:
+            self._timers.set("cancelled", now + 2 * T2)
+        return []
+
+    # -- answered ----------------------------------------------------------------------------------------
+
+    def _success(self, response: Response, now: float) -> list[Effect]:
+        tag, cseq = response.to.tag or "", response.cseq[0]
+        leg = self._legs.get(tag)
+        if leg is not None:
+            ack = leg.acks.get(cseq)
+            return [ack] if ack else []
+        if len(self._legs) >= MAX_LEGS:
+            return []
+        leg = self._legs[tag] = self._open(tag, response)
+        if self._phase is Phase.CALLING:
+            return self._answered(leg, response, now)
+        ack = self._ack(leg, cseq)
+        if self._phase is Phase.CANCELLING:
+            self._main = leg
+            return [ack, *self._leave(leg, now)]
+        return [ack, *self._ask(leg, "BYE", _ignore, now)]
+
+    def _open(self, tag: str, response: Response) -> Leg:
+        dialog = Dialog(self.spec, accepted(self.spec, response))
+        early = self._early.get(tag)
+        dialog.remote_cseq = early.remote_cseq if early else None
+        return Leg(dialog)
+
+    def _answered(self, leg: Leg, response: Response, now: float) -> list[Effect]:
+        self._phase, self._main = Phase.ANSWERED, leg
+        self._early.clear()
+        self._serving.offering = False
+        self._updates = "UPDATE" in listed(response, "Allow")
+        self._session.agreed(response, now)
+        return [Accepted(leg.dialog.state, response.body)]
+
+    def _ack(self, leg: Leg, cseq: int) -> Transmit:
+        invited = self._invites.get(cseq)
+        return leg.acknowledge(cseq, self._token(), credentials_of(invited.request) if invited else ())
+
+    # -- within the dialog -------------------------------------------------------------------------------
+
+    def _dialog_of(self, request: Request) -> Dialog | None:
+        tag = request.from_.tag or ""
+        leg = self._legs.get(tag)
+        dialog = leg.dialog if leg else self._early.get(tag)
+        if dialog is None or not dialog.has(request):
+            return None
+        ending = self._phase in (Phase.ENDING, Phase.OVER) or (leg and leg is not self._main)
+        return None if ending and request.method != "BYE" else dialog
+
+    def _refresh(self, now: float) -> list[Effect]:
+        """Refresh the session: by UPDATE, which is cheaper, where the far end takes it (RFC 4028 §7.4)."""
+        leg = self._main
+        if leg is None or self._phase is not Phase.ANSWERED:
+            return []
+        if self._refreshing or self._serving.answers.negotiating or not leg.acks:
+            self._session.failed(now)
+            return []
+        self._refreshing = True
+        method = "UPDATE" if self._updates else "INVITE"
+        self._serving.offering = method == "INVITE"
+        return self._ask(leg, method, self._refreshed, now)
+
+    def _refreshed(self, answer: Response | int, now: float) -> list[Effect]:
+        self._refreshing = self._serving.offering = False
+        if self._phase is not Phase.ANSWERED or self._main is None:
+            return []
+        status = answer if isinstance(answer, int) else answer.status
+        if isinstance(answer, Response) and status < 300:
+            self._main.dialog.retarget(answer)
+            self._session.agreed(answer, now)
+        elif status in (408, 481):
+            return self.hang_up(now, TIMER_EXPIRED)
+        elif status in (405, 501) and self._updates:
+            self._updates = False
+            return self._refresh(now)
+        elif isinstance(answer, Response) and status == 422 and self._session.raised(answer):
+            self._session.postpone(now + 1)
+        elif status == 491:
+            self._session.postpone(now + self._random.uniform(2.1, 4.0))
+        else:
+            self._session.failed(now)
+        return []
+
+    def _hung_up(self, request: Request, now: float) -> list[Effect]:
+        """A BYE of the far end."""
+        leg = self._legs.get(request.from_.tag or "")
+        if leg is None or leg is not self._main:
+            for transaction in self._relieving:
+                if transaction.request.to.tag == request.from_.tag:
+                    transaction.abandon(now)
+            return []
+        if self._phase is Phase.ANSWERED:
+            return self._end(Over(HungUpBy.CALLEE, reason_cause(request)), now)
+        return self._end(Over(HungUpBy.CALLER, self._cause), now) if self._phase is Phase.ENDING else []
+
+    def _lost(self, now: float) -> list[Effect]:
+        """Our answer to a re-INVITE was never acknowledged (RFC 3261 §14.2)."""
+        return self.hang_up(now, TIMER_EXPIRED)
+
+    # -- ending ------------------------------------------------------------------------------------------
+
+    def _leave(self, leg: Leg, now: float) -> list[Effect]:
+        self._phase = Phase.ENDING
+        self._timers.stop()
+        self._session.stop()
+        self._serving.answers.quiet()
+        return self._ask(leg, "BYE", self._left, now)
+
+    def _left(self, answer: Response | int, now: float) -> list[Effect]:
+        if self._phase is not Phase.ENDING:
+            return []
+        confirmed = isinstance(answer, Response) and (answer.status < 300 or answer.status == 481)
+        return self._end(Over(HungUpBy.CALLER, self._cause, confirmed), now)
+
+    def _end(self, effect: Refused | Over, now: float) -> list[Effect]:
+        self._phase = Phase.OVER
+        self._timers.stop()
+        self._session.stop()
+        self._serving.answers.quiet()
+        for transaction in self._transactions:
+            if transaction.waiting and transaction not in self._relieving:
+                transaction.abandon(now)
+        return [effect]
+
+    # -- sending and receiving ---------------------------------------------------------------------------
+
+    def _response(self, response: Response, now: float) -> list[Effect]:
+        for transaction in self._transactions:
+            if transaction.matches(response):
+                return transaction.receive(response, now)
+        cseq, method = response.cseq
+        if method != "INVITE" or not 200 <= response.status < 300:
+            return []
+        leg = self._legs.get(response.to.tag or "")
+        if leg and cseq in leg.acks:
+            return [leg.acks[cseq]]
+        ours = cseq <= self._cseq and response.via.branch == f"{BRANCH}{self.spec.branch}{cseq}"
+        return self._success(response, now) if ours else []
+
+    def _send(
+        self, request: Request, hop: Hop, then: Then, now: float, relieving: bool = False
+    ) -> list[Effect]:
+        transaction = NonInviteTransaction(request, hop, then)
+        self._transactions.append(transaction)
+        if relieving:
+            self._relieving.append(transaction)
+        return transaction.begin(now)
+
+    def _ask(
+        self, leg: Leg, method: str, then: Then, now: float, challenged: Challenged | None = None
+    ) -> list[Effect]:
+        """A request within a dialog, repeated with credentials where it is challenged."""
+        challenged = challenged or Challenged(self._authenticator)
+        extra = [*self._about(leg, method), *challenged.headers(method, leg.dialog.uri)]
+        body = self._serving.media.sent if method == "INVITE" else b""
+        request, hop = leg.dialog.request(method, self._token(), extra, body)
+
+        def answered(answer: Response | int, now: float) -> list[Effect]:
+            if self._may_repeat(method) and isinstance(answer, Response) and challenged.meet(answer):
+                return self._ask(leg, method, then, now, challenged)
+            return then(answer, now)
+
+        if method != "INVITE":
+            return self._send(request, hop, answered, now, relieving=leg is not self._main)
+        reinvite = InviteTransaction(request, hop, partial(self._reinviting, leg, request, answered))
+        self._transactions.append(reinvite)
+        return reinvite.begin(now)
+
+    def _reinviting(
+        self, leg: Leg, request: Request, answered: Then, answer: Response | int, now: float
+    ) -> list[Effect]:
+        if isinstance(answer, int) or answer.status >= 300:
+            return answered(answer, now)
+        cseq = request.cseq[0]
+        if answer.status < 200 or cseq in leg.acks:
+            return [leg.acks[cseq]] if answer.status >= 200 else []
+        effects = answered(answer, now)
+        ack = leg.acknowledge(cseq, self._token(), credentials_of(request))
+        moved = answer.body and self._phase is Phase.ANSWERED
+        return [ack, *effects, *([MediaMoved(answer.body)] if moved else [])]
+
+    def _about(self, leg: Leg, method: str) -> list[tuple[str, str]]:
+        """The headers that a request of this method has besides those of the dialog."""
+        if method != "BYE":
+            return [("Allow", ALLOW), ("Supported", "timer"), *self._session.offer(refresh=True)]
+        if leg is not self._main or self._cause is None:
+            return []
+        return [("Reason", f"Q.850;cause={self._cause}")]
+
+    def _may_repeat(self, method: str) -> bool:
+        return method == "BYE" or self._phase is Phase.ANSWERED
+
+    def _token(self) -> str:
+        return f"{self._random.getrandbits(96):024x}"
+
+
+def _ignore(answer: Response | int, now: float) -> list[Effect]:
+    return []
+
+
+def _retry_after(response: Response) -> int | None:
+    match = _SECONDS.match(response.get("Retry-After") or "")
+    return int(match[1]) if match else None
