@@ -49,7 +49,9 @@ class Settings:
     sip_ca_file: Path | None = _setting(
         None, "Certificates that TLS trunks are verified against; else those of the system."
     )
-    rtp_ports: str = _setting("20000-29999", "FIRST-LAST of the UDP ports for audio; a call takes an even one.")
+    rtp_ports: str = _setting(
+        "20000-29999", "FIRST-LAST of the UDP ports for audio; a call takes an even one."
+    )
     push_allow: tuple[str, ...] = _setting(
         (), "Networks (CIDR) of private addresses that results may be pushed to."
     )

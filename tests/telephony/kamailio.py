@@ -123,7 +123,9 @@ class Kamailio:
         command = [PROGRAM, "-f", str(self.config), "-DD", "-Y", str(self.folder), "-m", "64", "-M", "8"]
         command += ["-P", str(self.folder / "pid")]
         with (self.folder / "out").open("wb") as out:
-            self.process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, start_new_session=True)
+            self.process = subprocess.Popen(
+                command, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+            )
         until = time.monotonic() + DEADLINE
         while not _accepts(self.tls_port if self.tls else self.port):
             assert self.process.poll() is None, f"kamailio ended: {(self.folder / 'out').read_text()[-2000:]}"

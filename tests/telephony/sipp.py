@@ -89,7 +89,7 @@ def bye(reason: str = "") -> str:
         '<send retrans="500"><![CDATA[\n\nBYE [next_url] SIP/2.0\n'
         "Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=[branch]\n"
         "From: [$to]\nTo: [$from]\n[last_Call-ID:]\nCSeq: 2 BYE\nMax-Forwards: 70\n"
-        f"{extra}Content-Length: 0\n\n]]></send><recv response=\"200\"/>"
+        f'{extra}Content-Length: 0\n\n]]></send><recv response="200"/>'
     )
 
 
@@ -130,13 +130,22 @@ class Sipp:
         if steps is not None:
             file = folder / f"scenario-{self.port}.xml"
             text = "\n".join(steps)
-            file.write_text(f'<?xml version="1.0" encoding="ISO-8859-1" ?>\n<scenario name="far">\n{text}\n</scenario>\n')
+            file.write_text(
+                f'<?xml version="1.0" encoding="ISO-8859-1" ?>\n<scenario name="far">\n{text}\n</scenario>\n'
+            )
             chosen = ["-sf", str(file)]
         media = free_port()
         self.arguments = [
             *("sipp", *chosen, "-i", "127.0.0.1", "-mi", "127.0.0.1", "-bind_local", "-ci", "127.0.0.1"),
             *("-cp", str(free_port()), "-p", str(self.port), "-mp", str(media), "-nostdin", "-m", str(calls)),
-            *("-trace_err", "-error_file", str(self.errors), "-trace_msg", "-message_file", str(self.messages)),
+            *(
+                "-trace_err",
+                "-error_file",
+                str(self.errors),
+                "-trace_msg",
+                "-message_file",
+                str(self.messages),
+            ),
             *arguments,
         ]
         self.process: subprocess.Popen[bytes] | None = None
@@ -144,7 +153,9 @@ class Sipp:
     def start(self) -> Sipp:
         """Start it and wait until it listens."""
         with (self.folder / f"sipp-{self.port}.out").open("wb") as out:
-            self.process = subprocess.Popen(self.arguments, stdout=out, stderr=subprocess.STDOUT, cwd=self.folder)
+            self.process = subprocess.Popen(
+                self.arguments, stdout=out, stderr=subprocess.STDOUT, cwd=self.folder
+            )
         until = time.monotonic() + DEADLINE
         while not _listens(self.port):
             assert self.process.poll() is None, f"sipp ended: {self.said()}"

@@ -1,7 +1,7 @@
 """The SIP user agent, client side only: it places calls and refuses all else.
 
-Everything but `endpoint.py`, `resolver.py` and `rtp.py` is sans-IO: bytes and the time in, bytes and events out.
-Everything but `endpoint.py`, `rtp.py` and `udp.py` is sans-IO: bytes and the time in, bytes and events out.
+Everything but `endpoint.py`, `resolver.py`, `rtp.py` and `udp.py` is sans-IO: bytes and the time in, bytes
+and events out.
 
     words.py         what the parts tell one another: hops, call specifications, effects
     fields.py        names and values of header fields: URIs, addresses, Vias (RFC 3261 §20, §25)
@@ -19,7 +19,6 @@ Everything but `endpoint.py`, `rtp.py` and `udp.py` is sans-IO: bytes and the ti
     endpoint.py      sockets and timers
     resolver.py      names to hops, by DNS, with a cache
     stream.py        what a received RTP stream says: losses, keys, frames (RFC 3550, RFC 4733)
-    endpoint.py      sockets, timers and name look-ups
     rtp.py           audio: playing, keys, counts (RFC 3550, RFC 4733)
     udp.py           its sockets: the range of ports, the socket filter of Linux
 """

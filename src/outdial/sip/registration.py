@@ -55,7 +55,7 @@ class _Client:
         self._cseq = 0
         self._transaction: NonInviteTransaction | None = None
 
-    def receive(self, message: Request | Response, now: float) -> list[Effect]:
+    def receive(self, message: Request | Response, now: float, source: Hop | None = None) -> list[Effect]:
         """A response whose Call-ID is ours; requests are not answered here."""
         current = self._transaction
         if current is None or not isinstance(message, Response) or not current.matches(message):
@@ -228,6 +228,11 @@ class OptionsPing(_Client):
     def start(self, now: float) -> list[Effect]:
         """Send it."""
         return self._ask([("Accept", "application/sdp")], self._heard, now)
+
+    @property
+    def finished(self) -> bool:
+        """It is known whether somebody answers."""
+        return self.alive is not None
 
     def poll(self, now: float) -> list[Effect]:
         """Do what is due."""

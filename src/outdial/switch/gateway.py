@@ -77,7 +77,9 @@ class Gateway:
             try:
                 await self._reach()
             except (OSError, LookupError, TimeoutError) as error:
-                log.warning("trunk not reached", trunk=self.trunk.name, reason=str(error) or type(error).__name__)
+                log.warning(
+                    "trunk not reached", trunk=self.trunk.name, reason=str(error) or type(error).__name__
+                )
                 self._board.pinged(self.trunk.name, None, self._now())
                 await asyncio.sleep(wait)
                 wait = min(2 * wait, _LONGEST_WAIT)

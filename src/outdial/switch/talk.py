@@ -181,5 +181,3 @@ class Talk:
                 self.tell(flow.BeepHeard())
 
         self._audio.listen(hear)
-
-
