@@ -20,6 +20,7 @@ DEFAULTS = {
     "maxActive": 20,
     "recycle": "keep",
     "signsPushes": False,
+    "trunkGroup": "default",
 }
 MASTER_KEY = base64.b64encode(bytes(32)).decode()
 
@@ -38,7 +39,7 @@ def test_create_list_set(run: Run) -> None:
     assert run("vdn", "create", "1") == (0, "VDN 1 created\n", "")
     made = run(
         *("vdn", "create", "7", "--time-zone", "Asia/Shanghai", "--edition", "2025-11"),
-        *("--max-active", "50", "--recycle", "retire", "--json"),
+        *("--max-active", "50", "--recycle", "retire", "--trunk-group", "carrier-b", "--json"),
     )
     seven = {
         "vdn": 7,
@@ -47,15 +48,18 @@ def test_create_list_set(run: Run) -> None:
         "maxActive": 50,
         "recycle": "retire",
         "signsPushes": False,
+        "trunkGroup": "carrier-b",
     }
     assert json.loads(made.out) == seven
     assert listed(run) == [DEFAULTS, seven]
     assert run("vdn", "list").out.splitlines() == [
-        "1\tUTC\t2023-09\t20\tkeep\tunsigned",
-        "7\tAsia/Shanghai\t2025-11\t50\tretire\tunsigned",
+        "1\tUTC\t2023-09\t20\tkeep\tunsigned\tdefault",
+        "7\tAsia/Shanghai\t2025-11\t50\tretire\tunsigned\tcarrier-b",
     ]
     assert run("vdn", "set", "7", "--max-active", "0") == (0, "VDN 7 changed\n", "")
     assert listed(run) == [DEFAULTS, seven | {"maxActive": 0}]
+    assert run("vdn", "set", "1", "--trunk-group", "b") == (0, "VDN 1 changed\n", "")
+    assert listed(run)[0] == DEFAULTS | {"trunkGroup": "b"}
 
 
 def test_a_vdn_is_not_made_twice(run: Run) -> None:
@@ -76,7 +80,11 @@ def test_a_vdn_is_not_made_twice(run: Run) -> None:
         (("create", "1", "--max-active", "-1"), "'--max-active'"),
         (("create", "1", "--max-active", "3000000000"), "'--max-active'"),
         (("create", "1", "--recycle", "x"), "'--recycle'"),
-        (("set", "1"), "give at least one of --time-zone, --edition, --max-active, --recycle"),
+        (("create", "1", "--trunk-group", "Carrier B"), "--trunk-group: must be 1 to 32 of a-z"),
+        (
+            ("set", "1"),
+            "give at least one of --time-zone, --edition, --max-active, --recycle, --trunk-group",
+        ),
     ],
 )
 def test_a_wrong_option_is_refused_by_name(run: Run, arguments: tuple[str, ...], named: str) -> None:
@@ -111,7 +119,7 @@ def test_a_webhook_secret_is_shown_once_and_removed(run: Run, monkeypatch: pytes
     assert first != second
     assert listed(run) == [DEFAULTS | {"signsPushes": True}]
     table = run("vdn", "list").out
-    assert table.endswith("\tsigned\n")
+    assert table.endswith("\tsigned\tdefault\n")
     assert "whsec" not in table
     assert run("vdn", "webhook-secret", "1", "--remove").code == 0
     assert listed(run) == [DEFAULTS]
@@ -133,6 +141,6 @@ def test_the_words_and_defaults_of_the_options_are_those_of_the_model() -> None:
         union, option = get_args(hints[name])
         assert [word for part in get_args(union) for word in get_args(part)] == list(words)
         assert option.metavar == "|".join(words)
-    for name in ("time_zone", "edition", "max_active", "recycle"):
+    for name in ("time_zone", "edition", "max_active", "recycle", "trunk_group"):
         text = get_args(hints[name])[1].help
         assert text.endswith(f"{getattr(Vdn(1), name)} for a new VDN.")

@@ -63,6 +63,12 @@ RecycleOf = Annotated[
         help="A recycle time is kept as a tag, or retires its number; keep for a new VDN.",
     ),
 ]
+TrunkGroup = Annotated[
+    str | None,
+    typer.Option(
+        "--trunk-group", metavar="GROUP", help="The trunks that carry its calls; default for a new VDN."
+    ),
+]
 
 
 @app.command(
@@ -78,6 +84,7 @@ def create(
     edition: EditionOf = None,
     max_active: MaxActive = None,
     recycle: RecycleOf = None,
+    trunk_group: TrunkGroup = None,
     data: Data = None,
     database: Database = None,
     pg_bin: PgBin = None,
@@ -86,7 +93,7 @@ def create(
 ) -> None:
     """Create a VDN; a data folder that is not there yet is made."""
     options = StoreOptions(data, database, pg_bin, pg_user)
-    changes = _changes(time_zone, edition, max_active, recycle)
+    changes = _changes(time_zone, edition, max_active, recycle, trunk_group)
 
     from outdial.model import Vdn
 
@@ -100,22 +107,30 @@ def create(
 
 
 def _changes(
-    time_zone: str | None, edition: str | None, max_active: int | None, recycle: str | None
+    time_zone: str | None,
+    edition: str | None,
+    max_active: int | None,
+    recycle: str | None,
+    trunk_group: str | None,
 ) -> dict[str, Any]:
     """What the options say about a VDN, judged, in the words of the model."""
     from outdial import calendar
     from outdial.model import Edition, Recycle
+    from outdial.routing import name_fault
 
     if time_zone is not None:
         try:
             calendar.zone(time_zone)
         except ValueError as error:
             raise WrongUsage(f"--time-zone: {error}; for example Europe/Paris") from None
+    if trunk_group is not None and (rule := name_fault(trunk_group)) is not None:
+        raise WrongUsage(f"--trunk-group: {rule}")
     found = {
         "time_zone": time_zone,
         "edition": Edition(edition) if edition else None,
         "max_active": max_active,
         "recycle": Recycle(recycle) if recycle else None,
+        "trunk_group": trunk_group,
     }
     return {name: value for name, value in found.items() if value is not None}
 
@@ -136,8 +151,11 @@ def list_(
         print_json([_document(vdn) for vdn in vdns])
         return
     print_rows(
-        ("id", "time zone", "edition", "max active", "recycle", "pushes"),
-        ((v.vdn_id, v.time_zone, v.edition, v.max_active, v.recycle, _signed_or_not(v)) for v in vdns),
+        ("id", "time zone", "edition", "max active", "recycle", "pushes", "trunk group"),
+        (
+            (v.vdn_id, v.time_zone, v.edition, v.max_active, v.recycle, _signed_or_not(v), v.trunk_group)
+            for v in vdns
+        ),
     )
 
 
@@ -153,6 +171,7 @@ def _document(vdn: Vdn) -> dict[str, Any]:
         "maxActive": vdn.max_active,
         "recycle": vdn.recycle.value,
         "signsPushes": vdn.webhook_secret is not None,
+        "trunkGroup": vdn.trunk_group,
     }
 
 
@@ -164,6 +183,7 @@ def set_(
     edition: EditionOf = None,
     max_active: MaxActive = None,
     recycle: RecycleOf = None,
+    trunk_group: TrunkGroup = None,
     data: Data = None,
     database: Database = None,
     pg_bin: PgBin = None,
@@ -171,9 +191,11 @@ def set_(
 ) -> None:
     """Change a VDN: what is given; the rest stays."""
     options = StoreOptions(data, database, pg_bin, pg_user)
-    changes = _changes(time_zone, edition, max_active, recycle)
+    changes = _changes(time_zone, edition, max_active, recycle, trunk_group)
     if not changes:
-        raise WrongUsage("give at least one of --time-zone, --edition, --max-active, --recycle")
+        raise WrongUsage(
+            "give at least one of --time-zone, --edition, --max-active, --recycle, --trunk-group"
+        )
     if not administer(options, lambda store: store.vdns.change(vdn, **changes)):
         raise no_such_vdn(vdn)
     print(f"VDN {vdn} changed")
