@@ -99,8 +99,8 @@ Contact: *
 )
 
 _PIECES = (
-    b"\0", b"\xff\xfe", b"\xc3\xa9", b"<", b">", b'"', b"\\", b",", b";", b"=", b"%00", b"@", b":", b"?", b"/",
-    b"[", b"]", b" ", b"\t", b"\r", b"\n", b"\r\n", b"\r\n ", b"\r\n\r\n", b" " * 50, b"9" * 40, b"-1",
+    b"\0", b"\xff\xfe", b"\xc3\xa9", b"<", b">", b'"', b"\\", b",", b";", b"=", b"%00", b"@", b":", b"?",
+    b"/", b"[", b"]", b" ", b"\t", b"\r", b"\n", b"\r\n", b"\r\n ", b"\r\n\r\n", b" " * 50, b"9" * 40, b"-1",
     b"Content-Length: 3\r\n", b"l:0\r\n", b"SIP/2.0", b";tag=", b"m=audio 1 RTP/AVP 0\r\n", b"a=",
 )  # fmt: skip
 

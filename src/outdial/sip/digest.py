@@ -11,6 +11,9 @@ from typing import Final
 from outdial.sip.fields import QUOTED, TOKEN, ParseError
 from outdial.sip.words import Credentials
 
+MAX_CHALLENGE: Final = 4096
+"""Characters of a challenge."""
+
 _STRENGTH: Final = {"MD5": 1, "MD5-SESS": 1, "SHA-256": 2, "SHA-256-SESS": 2}
 """The algorithms that we know, in upper case; SHA-256 goes before MD5 (RFC 8760 §2.4)."""
 
@@ -72,8 +75,8 @@ def parse_challenge(value: str) -> Challenge:
     scheme = _SCHEME.match(value)
     if scheme is None:
         raise ParseError("challenge: the scheme is not Digest")
-    if _CONTROL.search(value):
-        raise ParseError("challenge: a control character")
+    if len(value) > MAX_CHALLENGE or _CONTROL.search(value):
+        raise ParseError("challenge: a control character, or over 4096 characters")
     params = _params(value, scheme.end())
     if "realm" not in params or not params.get("nonce"):
         raise ParseError("challenge: realm or nonce is missing")
