@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import socket
 import subprocess
@@ -130,6 +131,8 @@ class Sipp:
         if steps is not None:
             file = folder / f"scenario-{self.port}.xml"
             text = "\n".join(steps)
+            saved = ",".join(sorted(set(re.findall(r'assign_to="(\w+)"', text))))
+            text += f'\n<Reference variables="{saved}"/>' if saved else ""
             file.write_text(
                 f'<?xml version="1.0" encoding="ISO-8859-1" ?>\n<scenario name="far">\n{text}\n</scenario>\n'
             )

@@ -1,7 +1,7 @@
 """The command line. One module a resource; nothing heavy is imported before a command needs it.
 
 campaign, numbers   over the signed client (targets.py says which server)
-vdn, key, trunk, destination, results   administration in the store (store_access.py opens it)
+vdn, key, trunk, destination, flow, prompt, results   administration in the store (store_access.py opens it)
 server              serve and dev
 output, failures, examples   what is printed, how a command ends, what --help ends with
 """
@@ -17,7 +17,18 @@ from typing import Annotated
 import typer
 
 from outdial import __version__
-from outdial.cli import campaign, destination, key, numbers, results, server, trunk, vdn
+from outdial.cli import (
+    campaign,
+    destination,
+    flow,
+    key,
+    numbers,
+    prompt,
+    results,
+    server,
+    trunk,
+    vdn,
+)
 from outdial.cli.examples import examples
 from outdial.cli.failures import EXIT_OK, Failure, as_failures
 from outdial.cli.output import visible
@@ -42,6 +53,8 @@ app.add_typer(vdn.app, name="vdn")
 app.add_typer(key.app, name="key")
 app.add_typer(trunk.app, name="trunk")
 app.add_typer(destination.app, name="destination")
+app.add_typer(flow.app, name="flow")
+app.add_typer(prompt.app, name="prompt")
 app.add_typer(results.app, name="results")
 
 
@@ -63,7 +76,7 @@ def _root(
 
     Begin with `outdial dev`: all of it on loopback. Commands over the interface (campaign, numbers) take
     OUTDIAL_URL, OUTDIAL_AK, OUTDIAL_SK and OUTDIAL_VDN; administration (vdn, key, trunk, destination,
-    results, campaign end) takes OUTDIAL_DATA or OUTDIAL_DATABASE.
+    flow, prompt, results, campaign end) takes OUTDIAL_DATA or OUTDIAL_DATABASE.
     """
     if context.invoked_subcommand is None:
         print(context.get_help())

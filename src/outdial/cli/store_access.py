@@ -83,6 +83,15 @@ class StoreOptions:
             raise WrongUsage(NO_STORE)
 
 
+def read_file(path: Path, limit: int) -> bytes:
+    """The content of a file, but at most one byte more than `limit`. Raises `WrongUsage`."""
+    try:
+        with path.open("rb") as file:
+            return file.read(limit + 1)
+    except OSError as error:
+        raise WrongUsage(f"{path}: cannot be read: {error.strerror}") from error
+
+
 def administer(
     options: StoreOptions,
     work: Callable[[Store], Awaitable[T]],

@@ -245,3 +245,9 @@ def webhook_secret(
 def no_such_vdn(vdn: int) -> Refused:
     """The refusal of a VDN that is not there."""
     return Refused(f"there is no VDN {vdn}; `outdial vdn create {vdn}` makes it")
+
+
+async def known(store: Store, vdn: int) -> None:
+    """Raises the refusal of a VDN that is not there."""
+    if await store.vdns.one(vdn) is None:
+        raise no_such_vdn(vdn)

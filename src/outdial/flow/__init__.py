@@ -14,6 +14,7 @@ from outdial.flow.document import (
     WITHOUT_FLOW,
     check,
     check_flow_name,
+    document_text,
     json_schema,
     read_document,
 )
@@ -71,6 +72,7 @@ __all__ = [
     "check",
     "check_flow_name",
     "check_prompt_name",
+    "document_text",
     "json_schema",
     "read_document",
     "values_of",

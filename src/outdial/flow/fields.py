@@ -45,7 +45,7 @@ def check_prompt_name(name: str) -> str:
 class Findings:
     """What the checker was told and what it found."""
 
-    known_prompts: Collection[str]
+    known_prompts: Collection[str] | None
     can_say: bool
     steps: Collection[str] = ()
     defaults: Mapping[str, str] = field(default_factory=dict)
@@ -296,7 +296,7 @@ class Prompt(Text):
             return template
         if not re.fullmatch(PROMPT_NAME, name):
             found.problem(place, "no prompt can have this name: ASCII letters, digits, _ . - up to 64")
-        elif name not in found.known_prompts:
+        elif found.known_prompts is not None and name not in found.known_prompts:
             found.problem(place, f"there is no prompt {name}{near(name, found.known_prompts)}")
         else:
             found.prompts.add(name)

@@ -67,6 +67,7 @@ LONGEST_TEXT: Final = 2000
 """Characters of a text to say, its values put in."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_TIME_OVER: Final = "the flow's time is over"
 _DEADLINE: Final = 0  # the token of the flow's own time
 
 
@@ -103,6 +104,7 @@ class FlowRun:
         self._audio: int | None = None
         self._timer: int | None = None
         self._verdict_due = flow.on_machine is not OnMachine.CONTINUE
+        self._overdue = False
         self._without_key = 0
         self._ahead = ""
         self._entry = ""
@@ -179,7 +181,9 @@ class FlowRun:
         return step.next if isinstance(step, PlayStep | SayStep) else None
 
     def _after_transfer(self, ok: bool) -> str | None:
-        return self._end("transferred") if ok else self._otherwise("the target was not reached")
+        if ok:
+            return self._end("transferred")
+        return self._end(_TIME_OVER) if self._overdue else self._otherwise("the target was not reached")
 
     def _time(self, token: int) -> str | None:
         if token == _DEADLINE:
@@ -198,8 +202,9 @@ class FlowRun:
     def _deadline(self) -> str | None:
         step = self._step
         if self._at is _At.TRANSFER and isinstance(step, TransferStep) and step.mode is TransferMode.BRIDGE:
+            self._overdue = True
             return None  # a conversation between two people has no limit of the flow's
-        return self._end("the flow's time is over")
+        return self._end(_TIME_OVER)
 
     def _judged(self, verdict: Verdict) -> str | None:
         self._verdict_due = False

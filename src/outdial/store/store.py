@@ -10,6 +10,7 @@ from typing import Self
 from outdial.store.blacklist import Blacklist
 from outdial.store.calls import Calls
 from outdial.store.campaigns import Campaigns
+from outdial.store.flows import Flows
 from outdial.store.numbers import Numbers
 from outdial.store.postgres import Postgres, utc_now
 from outdial.store.results import Results
@@ -38,6 +39,7 @@ class Store:
         self.calls = Calls(self.db, now)
         self.results = Results(self.db, now, self.vdns)
         self.trunks = Trunks(self.db, now, self.vdns.needed_master_key)
+        self.flows = Flows(self.db, now)
 
     async def __aenter__(self) -> Self:
         await self.db.open()
