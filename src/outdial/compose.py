@@ -13,10 +13,11 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,8 +31,11 @@ from outdial.store.sealing import load_master_key
 from outdial.store.store import Store
 
 if TYPE_CHECKING:  # each process imports what it needs: a start is mostly imports
+    from outdial.sip.rtp import MediaSession
+    from outdial.sip.words import Hop
     from outdial.store.embedded import EmbeddedPostgres
     from outdial.supervisor import Child, Supervisor
+    from outdial.switch import Switch
 
 log = structlog.get_logger()
 
@@ -140,7 +144,8 @@ def children(settings: Settings, sock: socket.socket, folder: Path) -> list[Chil
     given = environment(settings) | {CARRIER_SOCKET: str(carrier_socket)}
     found = []
     if "engine" in settings.roles:
-        found.append(_carrier(settings, carrier_socket, given))
+        if settings.switch == "simulated":
+            found.append(_carrier(settings, carrier_socket, given))
         found.append(Child("engine", _role("engine"), given, group=FRONT))
     if "push" in settings.roles:
         found.append(Child("push", _role("push"), given, group=FRONT))
@@ -206,17 +211,58 @@ async def run_api(settings: Settings, stop: asyncio.Event, ready: Callable[[], N
 async def run_engine(settings: Settings, stop: asyncio.Event, ready: Callable[[], None]) -> None:
     """The engine process: claims, dials through the switch, settles; and the upkeep."""
     from outdial.engine import Engine
-    from outdial.switch.simulated import SimulatedSwitch
     from outdial.upkeep import Upkeep
 
-    switch = SimulatedSwitch(os.environ[CARRIER_SOCKET])
-    async with opened(settings, "outdial engine", size=6) as store:
+    async with opened(settings, "outdial engine", size=6) as store, switch_of(settings, store) as switch:
         engine = Engine(store, switch, stop_grace=settings.stop_grace)
         ready()
         async with asyncio.TaskGroup() as group:
             upkeep = group.create_task(Upkeep(store).run(stop))
             await engine.run(stop)
             upkeep.cancel()
+
+
+@asynccontextmanager
+async def switch_of(settings: Settings, store: Store) -> AsyncIterator[Switch]:
+    """What places the calls. Raises `SettingError` for a file of certificates that cannot be read."""
+    if settings.switch == "simulated":
+        from outdial.switch.simulated import SimulatedSwitch
+
+        yield SimulatedSwitch(os.environ[CARRIER_SOCKET])
+        return
+    from outdial.engine.trunking import StoreFacts
+    from outdial.shelf import Shelf
+    from outdial.sip.endpoint import Endpoint
+    from outdial.switch import voice
+    from outdial.switch.sip import SipSwitch
+
+    endpoint = Endpoint(settings.sip_addresses(), external=settings.sip_external, tls=_certificates(settings))
+    with scratch() as own:
+        folder = settings.data / "shelf" if settings.data is not None else own
+        shelf = Shelf(store, folder, can_say=voice.present())
+        yield SipSwitch(endpoint, media_of(settings), shelf, StoreFacts(store).facts())
+
+
+def media_of(settings: Settings) -> Callable[[Hop, Callable[[str, int], None]], MediaSession]:
+    """Opens the audio of calls: a port of the range, on the address that SIP to the same hop leaves from."""
+    from outdial.sip.rtp import MediaSession, PortRange, Ticker
+
+    ticker, ports = Ticker(), settings.rtp_range()
+    ranges = {
+        ":" in host: PortRange(host, ports.start, ports.stop - 1) for host, _ in settings.sip_addresses()
+    }
+
+    def opened_media(hop: Hop, on_key: Callable[[str, int], None]) -> MediaSession:
+        return MediaSession(ticker, ranges[":" in hop.host].allocate(), on_key=on_key)
+
+    return opened_media
+
+
+def _certificates(settings: Settings) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=settings.sip_ca_file)
+    except (OSError, ssl.SSLError) as error:
+        raise SettingError(f"sip_ca_file: {settings.sip_ca_file}: {error}") from error
 
 
 async def run_push(settings: Settings, stop: asyncio.Event, ready: Callable[[], None]) -> None:

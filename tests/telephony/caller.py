@@ -67,7 +67,9 @@ class Caller:
         async def count_minutes(board: Board) -> None:
             board.counted(board.unsaved(), {})
 
-        self.switch = SipSwitch(self.endpoint, open_media, self.shelf, Facts(trunking, permits, count_minutes))
+        self.switch = SipSwitch(
+            self.endpoint, open_media, self.shelf, Facts(trunking, permits, count_minutes)
+        )
 
     async def __aenter__(self) -> Caller:
         await self.switch.start(self._hear, lambda: None)

@@ -45,7 +45,12 @@ async def test_an_answered_call_is_hung_up_by_us(far: Far) -> None:
 
 @pytest.mark.parametrize(
     ("status", "code"),
-    [("486 Busy Here", 486), ("603 Decline", 603), ("404 Not Found", 404), ("480 Temporarily Unavailable", 480)],
+    [
+        ("486 Busy Here", 486),
+        ("603 Decline", 603),
+        ("404 Not Found", 404),
+        ("480 Temporarily Unavailable", 480),
+    ],
 )
 async def test_a_refusal_ends_the_call_with_its_status(far: Far, status: str, code: int) -> None:
     """RFC 3261 §17.1.1.3: acknowledged hop by hop, and never tried elsewhere."""
@@ -173,7 +178,9 @@ async def test_no_second_trunk_after_a_pause(far: Far) -> None:
 
 async def test_no_second_trunk_after_it_rang(far: Far) -> None:
     """A callee whose telephone rang is not rung twice."""
-    first = far(steps=[recv("INVITE"), send("180 Ringing"), send("503 Unavailable", retrans=True), recv("ACK")])
+    first = far(
+        steps=[recv("INVITE"), send("180 Ringing"), send("503 Unavailable", retrans=True), recv("ACK")]
+    )
     second = far()
     trunks = trunk_to(first.port), trunk_to(second.port, name="two", position=2)
     async with Caller(*trunks) as caller:

@@ -288,7 +288,7 @@ class Engine:
         """The transaction of a claim; `ids` learns the attempts it intends. What it returns has committed."""
         began = self._clock().mono
         async with self._store.calls.claiming(*key, self._epoch) as claim:
-            if claim is None:
+            if claim is None or self._switch.holds(key[0], claim.paced.campaign.pacing.device_sign):
                 event = Claimed(key, None, (), began)
             else:
                 event = await self._take(claim, key, began, ids)

@@ -69,6 +69,16 @@ class Calls:
                 paced = PacedCampaign(campaign(row), row["time_zone"], Recycle(row["recycle"]))
                 yield Claim(tx, paced, epoch, self._now())
 
+    async def permitted(self, vdn_id: int, attempt_id: UUID) -> PacedCampaign | None:
+        """The campaign of an open attempt whose run is not fenced, while it is started; else None."""
+        row = await self._db.fetchrow("permitted", vdn_id, attempt_id)
+        return PacedCampaign(campaign(row), row["time_zone"]) if row is not None else None
+
+    async def active(self) -> tuple[frozenset[int], int]:
+        """Across VDNs: those with a started campaign, and how many engine runs live (one at least)."""
+        row = await self._db.fetchrow("active")
+        return frozenset(row["vdn_ids"]), max(1, row["engines"])
+
     async def withdraw(self, vdn_id: int, attempt_ids: Sequence[UUID]) -> None:
         """Take back attempts that provably never left: their numbers are ready again."""
         await self._db.fetch("withdraw", vdn_id, list(attempt_ids), self._now())

@@ -36,6 +36,10 @@ class Switch(Protocol):
         """How many calls of this VDN could be placed right now, and over which trunks it shares that."""
         ...
 
+    def holds(self, vdn_id: int, device_sign: str) -> str | None:
+        """Why no call of a campaign with this flow is placed at all now; None: nothing is in the way."""
+        ...
+
     def refuses(self, vdn_id: int, called: str, caller: str) -> Disposition | None:
         """How a number ends that this switch will never call so (NOT_ALLOWED, BAD_CALLER); None: it may."""
         ...

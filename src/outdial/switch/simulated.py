@@ -78,6 +78,10 @@ class SimulatedSwitch:
         """As many calls as anybody wants."""
         return _ROOM
 
+    def holds(self, vdn_id: int, device_sign: str) -> str | None:
+        """Nothing: the simulated carrier needs no trunk and plays no flow."""
+        return None
+
     def refuses(self, vdn_id: int, called: str, caller: str) -> None:
         """Every number may be called."""
 

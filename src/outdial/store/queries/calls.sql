@@ -51,6 +51,21 @@ INSERT INTO attempt (vdn_id, attempt_id, campaign_id, contact_id, attempt_no, ca
 SELECT $1, attempt_id, $2, contact_id, attempts, called, caller, $3, $4 FROM dialing
 RETURNING attempt_id, contact_id, attempt_no, called, caller
 
+-- name: permitted
+SELECT c.*, v.time_zone
+FROM attempt a
+JOIN engine e USING (epoch)
+JOIN campaign c USING (vdn_id, campaign_id)
+JOIN vdn v USING (vdn_id)
+WHERE a.vdn_id = $1 AND a.attempt_id = $2 AND a.ended_at IS NULL AND e.fenced_at IS NULL
+  AND c.state = 'started' AND c.deleted_at IS NULL
+
+-- name: active
+-- Across VDNs: whose flows and prompts are needed, and how many engines share the trunks.
+SELECT ARRAY(SELECT DISTINCT vdn_id FROM campaign WHERE state = 'started') AS vdn_ids,
+       (SELECT count(*)::int FROM engine
+        WHERE recovered_at IS NULL AND fenced_at IS NULL AND lease_until > clock_timestamp()) AS engines
+
 -- name: withdraw
 -- Takes back attempts that provably never left: the number is ready again, the attempt never was.
 -- $1 vdn  $2 attempt ids  $3 due
