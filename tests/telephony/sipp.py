@@ -89,7 +89,7 @@ def bye(reason: str = "") -> str:
     return (
         '<send retrans="500"><![CDATA[\n\nBYE [next_url] SIP/2.0\n'
         "Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=[branch]\n"
-        "From: [$to]\nTo: [$from]\n[last_Call-ID:]\nCSeq: 2 BYE\nMax-Forwards: 70\n"
+        "[routes]\nFrom: [$to]\nTo: [$from]\n[last_Call-ID:]\nCSeq: 2 BYE\nMax-Forwards: 70\n"
         f'{extra}Content-Length: 0\n\n]]></send><recv response="200"/>'
     )
 

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from caller import Caller, trunk_to
-from sipp import ANSWER, END, Sipp, bye, pause, recv, refuse, send
+from relay import Relay
+from sipp import ANSWER, END, Sipp, bye, command, pause, recv, refuse, send
 
+from outdial import flow
+from outdial.flow import Flow
 from outdial.model import HungUpBy, Ringing
 
 pytestmark = pytest.mark.skipif(shutil.which("sipp") is None, reason="sipp is not installed")
@@ -197,3 +203,118 @@ async def test_a_second_trunk_takes_over_from_a_dead_one(far: Far) -> None:
         ended = await caller.call()
     assert ended.answered
     assert second.result() == 0
+
+
+# -- audio -------------------------------------------------------------------------------------------------
+
+TONE = bytes(range(128, 208)) * 200  # two seconds
+
+
+def playing(*steps: dict[str, Any]) -> Flow:
+    """A flow of these steps in turn, then the end."""
+    named = {f"s{n}": {"next": f"s{n + 1}", **step} for n, step in enumerate(steps)}
+    named[f"s{len(steps)}"] = {"hangup": {}}
+    return flow.check({"start": "s0", "steps": named}, prompts={"tone"}, can_say=False)
+
+
+async def test_a_prompt_is_played_and_its_echo_comes_back(far: Far) -> None:
+    """Audio both ways: 100 packets of 20 ms each."""
+    peer = far("-rtp_echo")
+    async with Caller(trunk_to(peer.port)) as caller:
+        caller.shelf.flows["f"] = playing({"play": {"prompts": ["tone"]}})
+        caller.shelf.prompts["tone"] = TONE
+        ended = await caller.call(device_sign="f")
+    assert ended.record is not None
+    assert ended.record.steps == ("s0", "s1")
+    assert ended.record.rtp_sent == 100
+    assert ended.record.rtp_received is not None
+    assert ended.record.rtp_received >= 95
+    assert peer.result() == 0, peer.said()
+
+
+async def test_early_media_is_received_before_the_answer(far: Far) -> None:
+    """183 with SDP: their audio comes in while it rings; nothing of ours is played before the answer."""
+    audio = peer_audio(far)
+    steps = [
+        recv("INVITE"),
+        send("183 Session Progress", audio="PCMU"),
+        command(f'rtp_stream="{audio},1,0,PCMU/8000"'),
+        pause(1000),
+        send("200 OK", audio="PCMU", retrans=True),
+        recv("ACK"),
+        *END,
+    ]
+    peer = far(steps=steps)
+    async with Caller(trunk_to(peer.port)) as caller:
+        ended = await caller.call()
+    assert ended.record is not None
+    assert ended.record.rtp_received is not None
+    assert ended.record.rtp_received >= 30
+    assert ended.record.rtp_sent == 0
+    assert peer.result() == 0, peer.said()
+
+
+def peer_audio(far: Far) -> Path:
+    """A file of audio for sipp."""
+    file = Path(tempfile.mkdtemp()) / "prompt.ul"
+    file.write_bytes(TONE)
+    return file
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="sipp plays a capture only as root")
+async def test_keys_that_the_callee_presses_are_collected(far: Far) -> None:
+    """RFC 4733: a collect step ends with its key."""
+    capture = "/usr/share/sip-tester/dtmf_2833_1.pcap"
+    steps = [*ANSWER, pause(300), command(f'play_pcap_audio="{capture}"'), *END]
+    peer = far(steps=steps)
+    async with Caller(trunk_to(peer.port)) as caller:
+        caller.shelf.flows["f"] = playing({"collect": {"into": "k", "max": 1, "first_timeout": 5}})
+        ended = await caller.call(device_sign="f")
+    assert ended.record is not None
+    assert ended.record.keys == "1"
+    assert peer.result() == 0, peer.said()
+
+
+async def test_an_info_request_presses_a_key(far: Far) -> None:
+    """application/dtmf-relay over SIP INFO."""
+    info = (
+        '<send retrans="500"><![CDATA[\n\nINFO [next_url] SIP/2.0\n'
+        "Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=[branch]\n"
+        "From: [$to]\nTo: [$from]\n[last_Call-ID:]\nCSeq: 2 INFO\nMax-Forwards: 70\n"
+        "Content-Type: application/dtmf-relay\nContent-Length: [len]\n\nSignal=7\nDuration=160\n"
+        ']]></send><recv response="200"/>'
+    )
+    peer = far(steps=[*ANSWER, pause(200), info, *END])
+    async with Caller(trunk_to(peer.port)) as caller:
+        caller.shelf.flows["f"] = playing({"collect": {"into": "k", "max": 1, "first_timeout": 5}})
+        ended = await caller.call(device_sign="f")
+    assert ended.record is not None
+    assert ended.record.keys == "7"
+    assert peer.result() == 0, peer.said()
+
+
+# -- credentials and loss ----------------------------------------------------------------------------------
+
+
+async def test_a_challenge_is_answered(far: Far) -> None:
+    """401: the INVITE again with credentials, the same call."""
+    asked = 'WWW-Authenticate: Digest realm="far", nonce="n1", algorithm=MD5, qop="auth"'
+    checks = '<ereg regexp="username=.alice." search_in="hdr" header="Authorization:" check_it="true" assign_to="a"/>'
+    steps = [*refuse("401 Unauthorized", headers=asked), recv("INVITE", more=checks), *ANSWER[1:3], recv("ACK"), *END]
+    peer = far(steps=steps)
+    async with Caller(trunk_to(peer.port, username="alice", password="secret")) as caller:
+        ended = await caller.call()
+    assert ended.answered
+    assert peer.result() == 0, peer.said()
+
+
+async def test_calls_get_through_a_network_that_loses_a_fifth(far: Far) -> None:
+    """RFC 3261 §17: what is lost is sent again, and no call is placed twice by it."""
+    peer = far(calls=1000)
+    async with Relay(peer.port, loss=0.2, seed=5) as relay, Caller(trunk_to(relay.port)) as caller:
+        attempts = [caller.place(f"8{n:04}") for n in range(20)]
+        for attempt in attempts:
+            assert (await caller.end_of(attempt, 40)).answered
+    assert relay.dropped > 20
+    calls = set(re.findall(r"^Call-ID: (\S+)", peer.log(), re.MULTILINE))
+    assert len(calls) == 20

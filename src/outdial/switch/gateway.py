@@ -49,6 +49,11 @@ class Gateway:
         """Where calls go now; None while the address is not known."""
         return self._hops[0] if self._hops else None
 
+    @property
+    def registered(self) -> bool:
+        """Whether the registrar has us."""
+        return self._registration is not None and self._registration.registered
+
     def hosts(self) -> set[str]:
         """The addresses from which requests of this trunk come."""
         return {hop.host for hop in self._hops}

@@ -227,6 +227,15 @@ class SipSwitch:
             await gateway.close()
         await self._endpoint.close()
 
+    def standing(self) -> list[routing.TrunkStanding]:
+        """Every trunk: whether it takes calls now, or what keeps it from that."""
+        return self._board.standing(self._now())
+
+    def registered(self, trunk: str) -> bool:
+        """Whether the trunk's registrar has us."""
+        gateway = self._gateways.get(trunk)
+        return gateway is not None and gateway.registered
+
     # -- lines -----------------------------------------------------------------------------------------
 
     def _heard(self, attempt_id: UUID, event: SwitchEvent) -> None:
