@@ -6,7 +6,10 @@ import asyncio
 import base64
 import io
 import json
+import re
+import shlex
 from dataclasses import MISSING, fields
+from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import pytest
@@ -342,3 +345,29 @@ def test_the_options_and_their_defaults_are_those_of_the_model() -> None:
         assert help_.endswith(f"{default} for a new trunk."), field.name
     option = get_args(hints["transport"])[1]
     assert option.metavar == "|".join(TRANSPORTS)
+
+
+# -- the guide -------------------------------------------------------------------------------------------
+
+GUIDE = Path(__file__).resolve().parents[2] / "docs" / "howto" / "trunks.md"
+
+
+def commands_of_the_guide() -> list[list[str]]:
+    blocks = re.findall(r"^```\n(.*?)^```", GUIDE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    typed = [re.sub(r"^OUTDIAL_\w+=\S+ | < .*$", "", line) for line in lines]
+    return [shlex.split(line)[1:] for line in typed if line.startswith("outdial ")]
+
+
+@pytest.mark.usefixtures("_password")
+def test_every_command_of_the_guide_does_what_it_says(run: Run) -> None:
+    commands = commands_of_the_guide()
+    assert len(commands) > 12
+    for vdn in ("1", "7"):
+        run("vdn", "create", vdn)
+    for arguments in commands:
+        if arguments[:2] == ["trunk", "add"]:
+            run("trunk", "remove", arguments[2])  # the guide shows several ways to add one
+        ended = run(*arguments)
+        assert ended.code == 0, (arguments, ended.err)
+    assert sorted(trunk["name"] for trunk in listed(run)) == ["other", "reserve", "vip"]
