@@ -110,7 +110,12 @@ class Talk:
         return self
 
     def answer(
-        self, request: Request, status: int, *headers: tuple[str, str], tag: str | None = None, body: bytes = b""
+        self,
+        request: Request,
+        status: int,
+        *headers: tuple[str, str],
+        tag: str | None = None,
+        body: bytes = b"",
     ) -> Talk:
         """The far end answers a request of ours."""
         reason = REASONS.get(status, "Reason")
@@ -140,9 +145,7 @@ class Talk:
         local: str | None = None,
     ) -> Request:
         """A request of the far end within the dialog, handed in."""
-        request = self.request(
-            method, *headers, body=body, cseq=cseq, tag=tag, branch=branch, local=local
-        )
+        request = self.request(method, *headers, body=body, cseq=cseq, tag=tag, branch=branch, local=local)
         self.receive(request, Hop("udp", "192.0.2.44", 5099))
         return request
 

@@ -6,13 +6,13 @@ from random import Random
 from uuid import UUID
 
 import pytest
+from sip_talk import ATTEMPT, HOP, OFFER, TCP, THEIRS, Talk, spec
 
 from outdial.model import HungUpBy
 from outdial.sip.call import Call
 from outdial.sip.dialog import spec_ids
 from outdial.sip.message import Request
 from outdial.sip.words import Accepted, Credentials, Hop, Over, Progress, Refused
-from sip_talk import ATTEMPT, HOP, OFFER, TCP, THEIRS, Talk, spec
 
 SECRET = Credentials("10086", "secret")
 ASKS = 'Digest realm="carrier", nonce="n1", qop="auth"'

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from sip_talk import OFFER, THEIRS, Talk
 
 from outdial.model import HungUpBy
 from outdial.sip import sdp
 from outdial.sip.words import Accepted, Credentials, Hop, KeyPressed, MediaMoved, Over
-from sip_talk import OFFER, THEIRS, Talk
 
 SDP = ("Content-Type", "application/sdp")
 HOLD = sdp.offer(address="192.0.2.1", port=6000, session_id=5, version=2, direction="sendonly")
@@ -355,7 +355,11 @@ def test_a_far_end_that_refreshes(method: str) -> None:
     body = (SDP,) if method == "INVITE" else ()
     talk.at(1700)
     talk.asks(
-        method, ("Supported", "timer"), ("Session-Expires", "1800;refresher=uac"), *body, body=THEIRS if body else b""
+        method,
+        ("Supported", "timer"),
+        ("Session-Expires", "1800;refresher=uac"),
+        *body,
+        body=THEIRS if body else b"",
     )
     answer = talk.says(200)
     assert (answer.get("Session-Expires"), answer.get("Require")) == ("1800;refresher=uac", "timer")

@@ -74,7 +74,9 @@ def test_it_registers_and_refreshes_at_half_of_what_was_granted() -> None:
     assert (first.method, first.uri, first.get("Expires")) == ("REGISTER", "sip:carrier.example", "3600")
     assert first.to.uri == first.from_.uri
     assert not registration.registered
-    talk.answer(first, 200, ("Contact", f"<sip:other@h>;expires=9, <{CONTACT}>;expires=600"), ("Expires", "7"))
+    talk.answer(
+        first, 200, ("Contact", f"<sip:other@h>;expires=9, <{CONTACT}>;expires=600"), ("Expires", "7")
+    )
     assert (registration.registered, registration.until, registration.error) == (True, 600, "")
     assert not talk.run(299.9).sent
     second = talk.run(300).sends()
@@ -203,7 +205,17 @@ def test_contacts_that_say_nothing_of_us(contact: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "alive"), [(200, True), (404, True), (405, True), (483, True), (408, False), (500, False), (503, False), (603, False)]
+    ("status", "alive"),
+    [
+        (200, True),
+        (404, True),
+        (405, True),
+        (483, True),
+        (408, False),
+        (500, False),
+        (503, False),
+        (603, False),
+    ],
 )
 def test_who_answers_is_alive(status: int, alive: bool) -> None:
     ping = OptionsPing(account(credentials=None), random=Random(1))
