@@ -335,7 +335,7 @@ class Call:
 
     def _laid(self, cseq: int, answer: Response | int, now: float) -> list[Effect]:
         """The CANCEL of one INVITE was answered. When none is left, a 2xx may be on its way for 8 s more."""
-        if self._ghosts is None or self._phase is not Phase.CANCELLING:
+        if self._ghosts is None or self._phase is not Phase.CANCELLING or answer == NO_ANSWER:
             return []
         if isinstance(answer, int) or answer.status >= 300:
             self._ghosts.discard(cseq)

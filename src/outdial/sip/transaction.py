@@ -220,6 +220,7 @@ class NonInviteTransaction(ClientTransaction):
                 self._resend_after("E", grown, now)
                 effects.append(self._transmit)
                 continue
+            self._timers.stop()
             self.state = State.TERMINATED
             if name == "F":
                 effects += self._then(NO_ANSWER, now)
