@@ -7,6 +7,7 @@ import platform
 import sys
 
 import admission
+import media
 import ready
 
 
@@ -20,6 +21,10 @@ def main() -> None:
     else:
         size = admission.Size(rounds=7 if "--long" in sys.argv else 3)
     ready.measure(1 if "--small" in sys.argv else 3)
+    if "--small" in sys.argv:
+        media.measure((200,), 0.5)
+    else:
+        media.measure((500, 1000, 1500), 10.0 if "--long" in sys.argv else 2.0)
     asyncio.run(admission.measure(size))
 
 

@@ -57,7 +57,7 @@ ALAW_LINEAR: Final = tuple(_from_alaw(byte) for byte in range(256))
 
 ULAW_TO_ALAW: Final = bytes(_to_alaw(sample) for sample in ULAW_LINEAR)
 ALAW_TO_ULAW: Final = bytes(_to_ulaw(sample) for sample in ALAW_LINEAR)
-"""For `bytes.translate`. They take the nearest step; G.711's own tables 3 and 4 differ in a few by one."""
+"""For `bytes.translate`, by way of the linear sample; G.711's own tables 3 and 4 differ in a few by one."""
 
 
 @cache

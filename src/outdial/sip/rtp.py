@@ -23,6 +23,7 @@ import ipaddress
 import secrets
 import socket
 from collections.abc import Callable
+from time import monotonic
 from typing import Final, Protocol
 
 from outdial.g711 import ALAW_TO_ULAW, FRAME, SILENCE, ULAW_TO_ALAW
@@ -95,9 +96,9 @@ class Media(Protocol):
 class Ticker:
     """Wakes the sessions of one event loop, each every 20 ms, a quarter of them every 5 ms.
 
-    It runs while a session sends. Turns are counted on the loop's clock, so timestamps that follow from them
-    go on over pauses. When it was held up, each session sends up to 3 packets at once, and what would come
-    on top is moved on: the audio then has a gap and no burst.
+    It runs while a session sends. Turns are counted on the monotonic clock, so timestamps, which follow from
+    them, go on over pauses. When it was held up, each session sends up to 3 packets at once, and what would
+    come on top is moved on: the audio then has a gap and no burst.
     """
 
     def __init__(self) -> None:
@@ -122,27 +123,31 @@ class Ticker:
         """Wake this session from its next turn on."""
         self._sending[phase][session] = None
         if self._timer is None:
-            loop = asyncio.get_running_loop()
-            self._next = max(self._next, int(loop.time() / TICK) + 1)
-            self._timer = loop.call_at(self._next * TICK, self._turn, loop)
+            now = monotonic()
+            self._next = max(self._next, int(now / TICK) + 1)
+            self._wait(now)
 
     def stop(self, session: MediaSession, phase: int) -> None:
         """Wake this session no more."""
         self._sending[phase].pop(session, None)
 
-    def _turn(self, loop: asyncio.AbstractEventLoop) -> None:
-        now = loop.time()
-        due = self._next * TICK
-        while due <= now + _EARLY:
+    def _wait(self, now: float) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(max(0.0, self._next * TICK - now), self._turn)
+
+    def _turn(self) -> None:
+        """All turns that are due. The loop's own clock would not do: uvloop stops it during a callback."""
+        now = monotonic()
+        while (due := self._next * TICK) <= now + _EARLY:
             self._skip(now - due)
             turn, phase = divmod(self._next, _PHASES)
             self._next += 1
             for session in tuple(self._sending[phase]):
                 session.send_frame(turn)
-            self.max_late = max(self.max_late, loop.time() - due)
-            due = self._next * TICK
-        more = any(self._sending)
-        self._timer = loop.call_at(due, self._turn, loop) if more else None
+            self.max_late = max(self.max_late, monotonic() - due)
+        self._timer = None
+        if any(self._sending):
+            self._wait(monotonic())
 
     def _skip(self, late: float) -> None:
         """Leave out whole rounds, so that what is made up for stays within `_CATCH_UP` packets a session."""
@@ -249,8 +254,12 @@ class MediaSession:
         self._count_dropped()
         return self._last_received_at
 
+    @property
+    def _closed(self) -> bool:
+        return self._socket.fileno() == -1
+
     def _count_dropped(self) -> None:
-        if self._socket.fileno() == -1:
+        if self._closed:
             return
         count = dropped(self._socket)
         if count != self._dropped:
@@ -294,9 +303,10 @@ class MediaSession:
 
     def close(self) -> None:
         """End it: the port is free, no callback comes any more, and the counts stay."""
-        if self._socket.fileno() == -1:
+        if self._closed:
             return
         self.stop()
+        self._may_send = False
         self._count_dropped()
         self._ticker.stop(self, self._phase)
         self._ticker.leave(self._phase)
@@ -324,7 +334,7 @@ class MediaSession:
         self._audio, self._at, self._on_done = b"", 0, None
 
     def _wake(self) -> None:
-        if self._may_send and (self._on_done is not None or self._comfort):
+        if self._may_send and not self._closed and (self._on_done is not None or self._comfort):
             self._ticker.start(self, self._phase)
 
     def send_frame(self, turn: int) -> None:
@@ -370,17 +380,18 @@ class MediaSession:
         From the first packet on there is one frame for every 20 ms: what is lost, or not sent because it is
         silence, comes as silence, up to 0.1 s late.
         """
+        if self._closed:
+            return
         self._on_frame = on_frame
         self._framer = Framer()
         if self._gap_timer is not None:
             self._gap_timer.cancel()
-            self._gap_timer = None
         if on_frame is None:
             self._filter()
-        else:
-            self._unfilter()
-            self._framed_at = self._loop.time()
-            self._fill_gap()
+            return
+        self._unfilter()
+        self._framed_at = self._loop.time()
+        self._gap_timer = self._loop.call_later(_GAP, self._fill_gap)
 
     def _drain(self) -> None:
         for _ in range(_DATAGRAMS):
@@ -391,8 +402,8 @@ class MediaSession:
             except OSError:
                 continue  # an ICMP error of something that was sent
             self._receive(data, (source[0], source[1]))
-            if self._socket.fileno() == -1:
-                return  # closed by a callback
+            if self._closed:
+                return  # by a callback
 
     def _receive(self, data: bytes, source: tuple[str, int]) -> None:
         packet = parse(data)
@@ -432,12 +443,12 @@ class MediaSession:
 
     def _tell(self, keys: list[Key]) -> None:
         for key in keys:
-            if self._socket.fileno() != -1:
+            if not self._closed:
                 self._on_key(key.key, key.milliseconds)
 
     def _wait_for_key(self) -> None:
         """See to it that a key counts whose end never comes."""
-        if self._key_timer is None and self._keypad.is_down and self._socket.fileno() != -1:
+        if self._key_timer is None and self._keypad.is_down and not self._closed:
             self._key_timer = self._loop.call_later(KEY_PAUSE / 2, self._expire_key)
 
     def _expire_key(self) -> None:
@@ -453,10 +464,9 @@ class MediaSession:
     def _fill_gap(self) -> None:
         """While it is listened to: nothing came for a while, so what is heard is silence."""
         quiet = self._loop.time() - self._framed_at
+        self._gap_timer = self._loop.call_later(max(_GAP - quiet, _TURN), self._fill_gap)
         if quiet >= _GAP:
             self._hand_on(self._framer.fill())
-        wait = max(_GAP - quiet, _TURN)
-        self._gap_timer = self._loop.call_later(wait, self._fill_gap) if self._on_frame else None
 
     # -- the socket filter --
 
