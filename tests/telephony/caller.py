@@ -10,6 +10,8 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
 
+from sipp import DEADLINE, free_port
+
 from outdial import flow
 from outdial.flow import Flow
 from outdial.model import Answered, Ended, Originate, Ringing, SwitchEvent, Trunk
@@ -18,7 +20,6 @@ from outdial.sip.endpoint import Endpoint
 from outdial.sip.rtp import MediaSession, PortRange, Ticker
 from outdial.sip.words import Hop
 from outdial.switch.sip import Facts, SipSwitch, Trunking
-from sipp import DEADLINE, free_port
 
 VDN = 1
 

@@ -74,10 +74,8 @@ def send(
         "Contact: <sip:far@[local_ip]:[local_port];transport=[transport]>",
     ]
     lines += [headers] if headers else []
-    if audio:
-        body = SDP.format(codec=0 if audio == "PCMU" else 8, name=audio)
-    else:
-        body = "Content-Length: 0\n\n"
+    sdp = SDP.format(codec=0 if audio == "PCMU" else 8, name=audio)
+    body = sdp if audio else "Content-Length: 0\n\n"
     attribute = ' retrans="500"' if retrans else ""
     text = "\n".join(lines) + "\n" + body
     return f"<send{attribute}><![CDATA[\n\n{text}\n]]></send>"

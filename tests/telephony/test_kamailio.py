@@ -62,7 +62,7 @@ async def test_a_wrong_password_ends_the_call(proxy: Proxy) -> None:
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
 @pytest.mark.parametrize("by", [HungUpBy.CALLER, HungUpBy.CALLEE])
 async def test_a_call_over_a_proxy_that_records_its_route(proxy: Proxy, transport: str, by: HungUpBy) -> None:
-    """RFC 3261 §12.2, §16.12: in-dialog requests pass through the proxy both ways, also over one connection."""
+    """RFC 3261 §12.2, §16.12: in-dialog requests pass through the proxy both ways."""
     last = [pause(200), bye()] if by is HungUpBy.CALLEE else END
     kamailio, gateway = proxy(steps=[*ANSWER, *last])
     async with Caller(trunk_to(kamailio.port, transport=transport)) as caller:
@@ -101,7 +101,12 @@ async def test_a_trunk_registers_and_answers_pings(proxy: Proxy) -> None:
     """RFC 3261 §10 and §11: REGISTER with digest, OPTIONS; the board knows that it is alive."""
     kamailio, _ = proxy()
     trunk = trunk_to(
-        kamailio.port, username=USER, password=PASSWORD, registers=True, ping_every=1, from_domain="carrier.test"
+        kamailio.port,
+        username=USER,
+        password=PASSWORD,
+        registers=True,
+        ping_every=1,
+        from_domain="carrier.test",
     )
     async with Caller(trunk) as caller:
         await caller.until(lambda: all(one.alive for one in caller.switch.standing()))

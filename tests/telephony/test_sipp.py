@@ -299,8 +299,15 @@ async def test_an_info_request_presses_a_key(far: Far) -> None:
 async def test_a_challenge_is_answered(far: Far) -> None:
     """401: the INVITE again with credentials, the same call."""
     asked = 'WWW-Authenticate: Digest realm="far", nonce="n1", algorithm=MD5, qop="auth"'
-    checks = '<ereg regexp="username=.alice." search_in="hdr" header="Authorization:" check_it="true" assign_to="a"/>'
-    steps = [*refuse("401 Unauthorized", headers=asked), recv("INVITE", more=checks), *ANSWER[1:3], recv("ACK"), *END]
+    checks = '<ereg regexp="username=.alice." search_in="hdr" header="Authorization:" '
+    checks += 'check_it="true" assign_to="a"/>'
+    steps = [
+        *refuse("401 Unauthorized", headers=asked),
+        recv("INVITE", more=checks),
+        *ANSWER[1:3],
+        recv("ACK"),
+        *END,
+    ]
     peer = far(steps=steps)
     async with Caller(trunk_to(peer.port, username="alice", password="secret")) as caller:
         ended = await caller.call()
@@ -311,7 +318,10 @@ async def test_a_challenge_is_answered(far: Far) -> None:
 async def test_calls_get_through_a_network_that_loses_a_fifth(far: Far) -> None:
     """RFC 3261 §17: what is lost is sent again, and no call is placed twice by it."""
     peer = far(calls=1000)
-    async with Relay(peer.port, loss=0.2, seed=5) as relay, Caller(trunk_to(relay.port)) as caller:
+    async with (
+        Relay(peer.port, loss=0.2, seed=5) as relay,
+        Caller(trunk_to(relay.port, timer_b=32)) as caller,
+    ):
         attempts = [caller.place(f"8{n:04}") for n in range(20)]
         for attempt in attempts:
             assert (await caller.end_of(attempt, 40)).answered

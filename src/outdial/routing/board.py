@@ -21,6 +21,7 @@ class Bar(StrEnum):
 
     REMOVED = "removed: its last calls are running"
     DISABLED = "disabled"
+    UNREACHABLE = "no address known, or no connection"
     MINUTES = "the answered minutes of today are used up"
     MINUTES_UNKNOWN = "the answered minutes of today are not known yet"
     BREAKER = "circuit breaker open"
@@ -53,8 +54,17 @@ class _Line:
     rate: Rate
     breaker: Breaker
     removed: bool = False
+    reached: bool = True
     in_use: int = 0
     turn: int = 0  # smooth weighted round robin: how far this trunk's turn has come
+
+    def closed(self) -> Bar | None:
+        """What keeps it from every call, whatever the clock and the other calls say."""
+        if self.removed:
+            return Bar.REMOVED
+        if not self.trunk.enabled:
+            return Bar.DISABLED
+        return None if self.reached else Bar.UNREACHABLE
 
     def change(self, trunk: Trunk) -> None:
         """Other settings. Another far end begins with a closed breaker."""
@@ -146,6 +156,11 @@ class Board:
         if (line := self._lines.get(trunk)) is not None:
             line.breaker.succeeded()
 
+    def reached(self, trunk: str, reached: bool) -> None:
+        """Whether something sent over the trunk would leave at once. Until this is said, it would."""
+        if (line := self._lines.get(trunk)) is not None:
+            line.reached = reached
+
     def pinged(self, trunk: str, status: int | None, now: float) -> None:
         """The answer to an OPTIONS; `status` None: there was none.
 
@@ -210,10 +225,9 @@ class Board:
         return min(self._rate(line).room(now), self._channels(line.trunk) - line.in_use)
 
     def _bar(self, line: _Line, now: float) -> Bar | None:
-        if line.removed:
-            return Bar.REMOVED
-        if not line.trunk.enabled:
-            return Bar.DISABLED
+        closed = line.closed()
+        if closed is not None:
+            return closed
         if self._seconds_left(line.trunk) <= 0:
             return Bar.MINUTES if self._used is not None else Bar.MINUTES_UNKNOWN
         if line.breaker.blocks(now):

@@ -81,7 +81,7 @@ class Endpoint:
         external: str | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        """`listen`: local addresses and ports for UDP. `external`: the address that peers see, behind a NAT."""
+        """`listen`: local addresses and ports for UDP. `external`: ours as peers see it, behind a NAT."""
         self._listen = tuple(listen)
         self._external = external
         self._tls = tls
@@ -323,14 +323,18 @@ class Endpoint:
         if hop in self._streams:
             return
         context = self._tls or ssl.create_default_context() if hop.transport == "tls" else None
-        async with asyncio.timeout(_CONNECT_WITHIN):
-            await self._loop.create_connection(
-                lambda: _Stream(hop, self._receive_stream, self._stream_lost),
-                hop.host,
-                hop.port,
-                ssl=context,
-                server_hostname=(server_name or hop.host) if context else None,
-            )
+        try:
+            async with asyncio.timeout(_CONNECT_WITHIN):
+                await self._loop.create_connection(
+                    lambda: _Stream(hop, self._receive_stream, self._stream_lost),
+                    hop.host,
+                    hop.port,
+                    ssl=context,
+                    server_hostname=(server_name or hop.host) if context else None,
+                )
+        except OSError:
+            self.counts["connections failed"] += 1
+            raise
 
     def _receive_stream(self, stream: _Stream, data: bytes) -> None:
         try:

@@ -40,7 +40,7 @@ class Resolver:
         self._resolver.lifetime = _ASK_WITHIN
         self._own = bool(nameservers)
         self._kept: dict[Question, tuple[float, tuple[Record, ...]]] = {}
-        self._draw = Random()
+        self._draw = Random()  # noqa: S311  # it spreads load
 
     async def locate(self, target: Target) -> list[Hop]:
         """The hops of a target in the order to try. Raises `LookupError` where nothing can be found out."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import secrets
 from typing import Final
 
@@ -26,6 +25,9 @@ _LOCATE_EVERY: Final = 30.0
 _PING_WITHIN: Final = 4.0
 """Seconds for the answer to an OPTIONS."""
 
+_NOTICE_WITHIN: Final = 0.5
+"""Seconds until a lost connection is noticed here; a call that meets it first goes elsewhere."""
+
 _UNREGISTER_WITHIN: Final = 1.0
 
 _FIRST_WAIT: Final = 1.0
@@ -43,6 +45,7 @@ class Gateway:
         self._board = board
         self._hops: list[Hop] = []
         self._registration: Registration | None = None
+        board.reached(trunk.name, False)
         self._task = asyncio.create_task(self._live())
 
     def hop(self) -> Hop | None:
@@ -74,7 +77,7 @@ class Gateway:
         await asyncio.gather(self._task, return_exceptions=True)
         until = self._now() + _UNREGISTER_WITHIN
         while self._registration is not None and not self._registration.finished and self._now() < until:
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.02)  # noqa: ASYNC110  # the state machine tells no event
 
     async def _live(self) -> None:
         wait = _FIRST_WAIT
@@ -82,15 +85,25 @@ class Gateway:
             try:
                 await self._reach()
             except (OSError, LookupError, TimeoutError) as error:
-                log.warning(
-                    "trunk not reached", trunk=self.trunk.name, reason=str(error) or type(error).__name__
-                )
-                self._board.pinged(self.trunk.name, None, self._now())
+                reason = str(error) or type(error).__name__
+                log.warning("trunk not reached", trunk=self.trunk.name, reason=reason)
+                self._board.reached(self.trunk.name, False)
                 await asyncio.sleep(wait)
                 wait = min(2 * wait, _LONGEST_WAIT)
             else:
                 wait = _FIRST_WAIT
-                await asyncio.sleep(self.trunk.ping_every or _LOCATE_EVERY)
+                await self._while_ready(self.trunk.ping_every or _LOCATE_EVERY)
+
+    async def _while_ready(self, seconds: float) -> None:
+        """Wait; a connection that is lost ends it."""
+        until = self._now() + seconds
+        while (ready := self._ready()) and self._now() < until:  # noqa: ASYNC110  # the endpoint tells no event
+            await asyncio.sleep(min(_NOTICE_WITHIN, seconds))
+        self._board.reached(self.trunk.name, ready)
+
+    def _ready(self) -> bool:
+        hop = self.hop()
+        return hop is not None and self._endpoint.ready(hop)
 
     async def _reach(self) -> None:
         found = await self._resolver.locate(target_of(self.trunk))
@@ -98,6 +111,7 @@ class Gateway:
             self._hops = found
         if self.trunk.transport != "udp":
             await self._connect()
+        self._board.reached(self.trunk.name, self._ready())
         if self.trunk.registers and self._registration is None:
             self._register(self._hops[0])
         if self.trunk.ping_every:
@@ -122,12 +136,18 @@ class Gateway:
 
     async def _connect(self) -> None:
         """A connection to the first address that takes one."""
+        fault: Exception | None = None
         for hop in list(self._hops):
-            with contextlib.suppress(OSError, TimeoutError):
+            try:
                 await self._endpoint.connect(hop, server_name=self.trunk.host)
+            except OSError as error:
+                fault = error
+            else:
                 self._hops = [hop, *(other for other in self._hops if other != hop)]
                 return
-        raise ConnectionError(f"no connection over {self.trunk.transport}")
+        raise ConnectionError(
+            f"no connection over {self.trunk.transport}: {fault or 'no address'}"
+        ) from fault
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
@@ -139,7 +159,7 @@ async def ping(endpoint: Endpoint, trunk: Trunk, hop: Hop) -> tuple[int | None, 
     began = loop.time()
     one = OptionsPing(account(endpoint, trunk, hop, timeout=_PING_WITHIN))
     endpoint.begin(one, one.start(began), _ignore)
-    while not one.finished:
+    while not one.finished:  # noqa: ASYNC110  # the state machine tells no event
         await asyncio.sleep(0.01)
     return (one.status if one.answered else None), loop.time() - began
 

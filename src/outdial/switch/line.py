@@ -124,7 +124,13 @@ class Line:
                 raise SwitchError(f"no port for audio: {error}") from error
         offer = sdp.offer(address=host, port=self._media.local_port, session_id=int(time.time()))
         spec = call_spec(
-            self._order.attempt_id, trunk, dialed, self._order.caller, hop, self._desk.endpoint, offer
+            self._desk.endpoint,
+            hop,
+            trunk,
+            attempt=self._order.attempt_id,
+            dialed=dialed,
+            caller=self._order.caller,
+            offer=offer,
         )
         self._trunk, self._hop, self._succeeded = trunk, hop, False
         self._call = call = Call(spec)
@@ -311,7 +317,7 @@ def from_text(text: str) -> tuple[str, DialogState]:
 
 
 def call_spec(
-    attempt: UUID, trunk: Trunk, dialed: str, caller: str, hop: Hop, endpoint: Endpoint, offer: bytes
+    endpoint: Endpoint, hop: Hop, trunk: Trunk, *, attempt: UUID, dialed: str, caller: str, offer: bytes
 ) -> CallSpec:
     """The call of an attempt over a trunk: the same again for the same facts, so that it can be cancelled.
 

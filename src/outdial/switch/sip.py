@@ -221,7 +221,7 @@ class SipSwitch:
             line.hang_up()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_CLOSE_TIME):
-                while self._lines:
+                while self._lines:  # noqa: ASYNC110  # each line ends by itself
                     await asyncio.sleep(0.02)
         for gateway in self._gateways.values():
             await gateway.close()
@@ -278,7 +278,15 @@ class SipSwitch:
                 continue
             dialed = routing.dial_string(orphan.called, trunk)
             offer = sdp.offer(address=self._endpoint.local(hop)[0], port=9, session_id=1)
-            spec = call_spec(orphan.attempt_id, trunk, dialed, orphan.caller, hop, self._endpoint, offer)
+            spec = call_spec(
+                self._endpoint,
+                hop,
+                trunk,
+                attempt=orphan.attempt_id,
+                dialed=dialed,
+                caller=orphan.caller,
+                offer=offer,
+            )
             call = Call.abandoned(spec)
             waits.append(self._until_over(call, call.start(self._now())))
         return waits
