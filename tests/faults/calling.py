@@ -244,7 +244,11 @@ def verdict(dsn: str, log: CarrierLog, receiver: Receiver) -> Verdict:
         "an attempt called twice": log.repeated(),
         "a number called twice": log.numbers_repeated(),
         "a call without an attempt": [one for one in placed if one not in stored],
-        "an attempt without a call": [one for one in stored if one not in placed],
+        "an attempt without a call": [
+            one["attempt_id"]
+            for one in attempts
+            if one["attempt_id"] not in placed and one["disposition"] != "UNKNOWN"
+        ],
         "another number called": [one for one in placed if stored.get(one, placed[one]) != placed[one]],
         "a number that has not ended": [c["contact_id"] for c in contacts if c["state"] != "done"],
         "not one attempt": [c["contact_id"] for c in contacts if c["attempts"] != 1],

@@ -99,7 +99,8 @@ class Kamailio:
             make_certificate(self.folder)
         self.config = self.folder / "kamailio.cfg"
         certificate = (
-            f'loadmodule "tls.so"\nmodparam("tls", "tls_method", "TLSv1.2+")\nmodparam("tls", "certificate", "{self.ca}")\n'
+            'loadmodule "tls.so"\nmodparam("tls", "tls_method", "TLSv1.2+")\n'
+            f'modparam("tls", "certificate", "{self.ca}")\n'
             f'modparam("tls", "private_key", "{self.folder / "key.pem"}")'
         )
         self.config.write_text(

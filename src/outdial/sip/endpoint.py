@@ -37,6 +37,10 @@ _BUFFER: Final = 4 << 20
 _BACKLOG: Final = 64 << 10
 """Bytes that may wait for a peer that does not read before nothing new is sent to it."""
 
+_STALLED: Final = 1.0
+_AFTER_A_STALL: Final = 0.5
+"""Seconds: who was stopped for so long may have been overtaken by another engine, and learns that first."""
+
 _CONNECT_WITHIN: Final = 4.0
 """Seconds for a connection and its TLS handshake."""
 
@@ -95,6 +99,8 @@ class Endpoint:
         self._timer: asyncio.TimerHandle | None = None
         self._armed = float("inf")
         self._peers: frozenset[str] = frozenset()
+        self.on_stray: Callable[[Response, Hop], None] = lambda response, source: None
+        """Hears a peer's 2xx to an INVITE of no conversation: a call that a predecessor placed."""
         self.counts: Counter[str] = Counter()
         self._loop: asyncio.AbstractEventLoop
 
@@ -220,6 +226,9 @@ class Endpoint:
 
     def _ring(self) -> None:
         now = self._loop.time()
+        if now - self._armed > _STALLED:
+            self._set_timer(now + _AFTER_A_STALL)
+            return
         self._armed = float("inf")
         while self._due and self._due[0][0] <= now:
             _, _, call_id = heappop(self._due)
@@ -255,10 +264,15 @@ class Endpoint:
         entry = self._conversations.get(message.call_id)
         if entry is not None:
             self.perform(entry[0], entry[0].receive(message, self._loop.time(), source))
-        elif isinstance(message, Request) and source.host in self._peers and message.method != "ACK":
+            return
+        self.counts["strays"] += 1
+        if source.host not in self._peers:
+            return
+        if isinstance(message, Response):
+            if message.status // 100 == 2 and message.cseq[1] == "INVITE":
+                self.on_stray(message, source)
+        elif message.method != "ACK":
             self._send(self._refusal(message).to_bytes(), source)
-        else:
-            self.counts["strays"] += 1
 
     def _refusal(self, request: Request) -> Response:
         """To a peer's request that belongs to nothing of ours: we take no calls."""

@@ -76,8 +76,11 @@ class Gateway:
         self.stop()
         await asyncio.gather(self._task, return_exceptions=True)
         until = self._now() + _UNREGISTER_WITHIN
-        while self._registration is not None and not self._registration.finished and self._now() < until:
-            await asyncio.sleep(0.02)  # noqa: ASYNC110  # the state machine tells no event
+        while self._unregistering() and self._now() < until:  # noqa: ASYNC110  # it tells no event
+            await asyncio.sleep(0.02)
+
+    def _unregistering(self) -> bool:
+        return self._registration is not None and not self._registration.finished
 
     async def _live(self) -> None:
         wait = _FIRST_WAIT

@@ -21,9 +21,9 @@ from outdial.model import Answered, CallRecord, Ended, HungUpBy, Originate, Ring
 from outdial.routing import Board, fails_over
 from outdial.sip import sdp
 from outdial.sip.call import Call
-from outdial.sip.dialog import spec_ids
+from outdial.sip.dialog import accepted, spec_ids
 from outdial.sip.endpoint import Endpoint
-from outdial.sip.message import ParseError
+from outdial.sip.message import ParseError, Response
 from outdial.sip.rtp import MediaError, MediaSession
 from outdial.sip.words import (
     Accepted,
@@ -368,6 +368,26 @@ def dialog_spec(dialog: DialogState, trunk: Trunk | None, endpoint: Endpoint) ->
         credentials=known,
         session_expires=0,
     )
+
+
+def answered_elsewhere(response: Response, source: Hop, endpoint: Endpoint) -> Call:
+    """The call that this 2xx answers, as far as the 2xx tells: enough to acknowledge it and to hang up."""
+    host, port = endpoint.local(source)
+    contact = response.contact
+    spec = CallSpec(
+        call_id=response.call_id,
+        from_tag=response.from_.tag or "",
+        branch="",
+        hop=source,
+        request_uri=str(contact.uri) if contact is not None else str(response.to.uri),
+        from_uri=str(response.from_.uri),
+        to_uri=str(response.to.uri),
+        contact=f"sip:outdial@{bracketed(host)}:{port}",
+        via=f"{bracketed(host)}:{port}",
+        offer=sdp.offer(address=host, port=9, session_id=1),
+        session_expires=0,
+    )
+    return Call.restored(spec, accepted(spec, response))
 
 
 def bracketed(host: str) -> str:

@@ -37,12 +37,13 @@ from outdial.routing import Board
 from outdial.sip import sdp
 from outdial.sip.call import Call
 from outdial.sip.endpoint import Endpoint
+from outdial.sip.message import Response
 from outdial.sip.resolver import Resolver
 from outdial.sip.rtp import MediaSession
 from outdial.sip.words import Effect, Hop, Over, Refused
 from outdial.switch import OnDown, OnEvent
 from outdial.switch.gateway import Gateway
-from outdial.switch.line import Desk, Line, call_spec, dialog_spec, from_text
+from outdial.switch.line import Desk, Line, answered_elsewhere, call_spec, dialog_spec, from_text
 from outdial.switch.voice import Voice
 
 log = structlog.get_logger()
@@ -94,6 +95,10 @@ class Facts:
     trunking: Callable[[], Awaitable[Trunking]]
     permits: Callable[[Originate], Awaitable[bool]]
     count_minutes: Callable[[Board], Awaitable[None]]
+
+
+def _ignore(effect: Effect) -> None:
+    """Nobody waits for the end of a stray call."""
 
 
 class _Sounds:
@@ -154,6 +159,7 @@ class SipSwitch:
     async def start(self, on_event: OnEvent, on_down: OnDown) -> None:
         """Bind the sockets and look for trunks. Raises `SwitchError` where an address cannot be had."""
         self._on_event = on_event
+        self._endpoint.on_stray = self._release_stray
         await self._endpoint.start()
         self._keeper = asyncio.create_task(self._keep())
 
@@ -290,6 +296,13 @@ class SipSwitch:
             call = Call.abandoned(spec)
             waits.append(self._until_over(call, call.start(self._now())))
         return waits
+
+    def _release_stray(self, response: Response, source: Hop) -> None:
+        """An answer to a call that is not ours any more: acknowledge it and hang up, before anybody asks."""
+        call = answered_elsewhere(response, source, self._endpoint)
+        now = self._now()
+        self._endpoint.begin(call, call.receive(response, now), _ignore)
+        self._endpoint.perform(call, call.hang_up(now))
 
     def _until_over(self, call: Call, effects: Sequence[Effect]) -> asyncio.Future[None]:
         over: asyncio.Future[None] = asyncio.get_running_loop().create_future()

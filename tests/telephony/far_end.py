@@ -1,0 +1,227 @@
+"""A SIP far end as a process, with its own log: the witness of what was really called.
+
+    python far_end.py --port PORT --log FILE [--ring S] [--talk S]
+
+The last two digits of the number decide, as at the simulated carrier (`outdial.switch.script`). The log has
+that carrier's format, so the same proofs read it; its `attempt` is what the Call-ID begins with. Ends of
+calls that we decided on are told apart by `by`: caller, callee, nobody.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, cast
+
+from outdial.sip.message import Message, ParseError, Request, Response, parse, response_to
+
+REFUSALS = {
+    "03": (486, "Busy Here"),
+    "05": (404, "Not Found"),
+    "06": (503, "Unavailable"),
+    "09": (603, "Decline"),
+}
+SILENT, RINGS_ON = "10", "04"
+GIVE_UP = 32.0
+UUID_LENGTH = 36
+
+
+@dataclass(slots=True)
+class Call:
+    """One dialog or what may become one."""
+
+    invite: Request
+    address: Any
+    attempt: str
+    answer: Response | None = None
+    acknowledged: bool = False
+    answered: bool = False
+    over: bool = False
+    bye: Request | None = None
+    bye_done: bool = False
+
+
+class FarEnd(asyncio.DatagramProtocol):
+    """Answers calls by their numbers."""
+
+    def __init__(self, log: str, ring: float, talk: float) -> None:
+        self._log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        self._ring, self._talk = ring, talk
+        self._calls: dict[str, Call] = {}
+        self._transport: asyncio.DatagramTransport
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.DatagramTransport, transport)
+        self.write(event="listening", pid=os.getpid())
+
+    def write(self, **line: Any) -> None:
+        at = datetime.now(UTC).isoformat()
+        os.write(self._log, json.dumps({"at": at, **line}).encode() + b"\n")
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        try:
+            message = parse(data)
+        except ParseError:
+            self.write(event="malformed")
+            return
+        if isinstance(message, Request):
+            self._request(message, addr)
+        elif (
+            (call := self._calls.get(message.call_id)) and message.cseq[1] == "BYE" and message.status >= 200
+        ):
+            call.bye_done = True
+
+    def send(self, message: Message, address: Any) -> None:
+        self._transport.sendto(message.to_bytes(), address)
+
+    # -- requests --------------------------------------------------------------------------------------
+
+    def _request(self, request: Request, address: Any) -> None:
+        call = self._calls.get(request.call_id)
+        match request.method:
+            case "INVITE":
+                self._invite(request, call, address)
+            case "ACK":
+                if call is not None:
+                    call.acknowledged = True
+            case "CANCEL":
+                self._cancel(request, call, address)
+            case "BYE":
+                self.send(response_to(request, 200 if call else 481, "OK" if call else "Gone"), address)
+                if call is not None:
+                    self.write(order="hang_up", attempt=call.attempt, connection=1)
+                    self._end(call, "caller")
+            case "OPTIONS":
+                self.send(response_to(request, 200, "OK", to_tag="far"), address)
+            case _:
+                self.send(response_to(request, 501, "Not Implemented", to_tag="far"), address)
+
+    def _invite(self, request: Request, call: Call | None, address: Any) -> None:
+        if call is not None and call.invite.via.branch == request.via.branch:
+            if call.answer is not None and not call.acknowledged:
+                self.send(call.answer, address)
+            return
+        called = request.uri.partition(":")[2].partition("@")[0]
+        attempt = request.call_id[:UUID_LENGTH]
+        # A second INVITE of the same attempt is a second order, whatever its Call-ID.
+        self.write(order="originate", attempt=attempt, called=called, call=request.call_id, connection=1)
+        call = self._calls[request.call_id] = Call(request, address, attempt)
+        task = asyncio.get_running_loop().create_task(self._play(call, called[-2:]))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _cancel(self, request: Request, call: Call | None, address: Any) -> None:
+        mine = call is not None and call.invite.via.branch == request.via.branch
+        self.send(response_to(request, 200 if mine else 481, "OK" if mine else "Gone", to_tag="far"), address)
+        if call is None or not mine:
+            return
+        self.write(order="hang_up", attempt=call.attempt, connection=1)
+        if call.answer is None or call.answer.status < 200:
+            self._start(self._finally(call, 487, "Request Terminated"))
+
+    def _start(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # -- how calls go ----------------------------------------------------------------------------------
+
+    async def _play(self, call: Call, ending: str) -> None:
+        if ending == SILENT:
+            return
+        if ending in REFUSALS:
+            await self._finally(call, *REFUSALS[ending])
+            return
+        self._answer(call, response_to(call.invite, 180, "Ringing", to_tag="far", headers=self._contact()))
+        await asyncio.sleep(self._ring)
+        if ending == RINGS_ON or call.over or call.answer is None or call.answer.status >= 200:
+            return
+        call.answered = True
+        await self._accept(call)
+        if not call.over:
+            await asyncio.sleep(1.0 if ending == "08" else self._talk)
+        if not call.over:
+            await self._hang_up(call)
+
+    def _contact(self) -> list[tuple[str, str]]:
+        host, port = self._transport.get_extra_info("sockname")[:2]
+        return [("Contact", f"<sip:far@{host}:{port}>")]
+
+    def _answer(self, call: Call, response: Response) -> None:
+        call.answer = response
+        self.send(response, call.address)
+
+    async def _repeat(self, message: Message, address: Any, done: Any) -> bool:
+        """Send until it is done; False when it never is."""
+        wait, waited = 0.5, 0.0
+        while waited < GIVE_UP:
+            self.send(message, address)
+            await asyncio.sleep(wait)
+            if done():
+                return True
+            waited, wait = waited + wait, min(2 * wait, 4.0)
+        return False
+
+    async def _accept(self, call: Call) -> None:
+        host = self._transport.get_extra_info("sockname")[0]
+        sdp = f"v=0\r\no=far 1 1 IN IP4 {host}\r\ns=-\r\nc=IN IP4 {host}\r\nt=0 0\r\nm=audio 9 RTP/AVP 0\r\n"
+        headers = [*self._contact(), ("Content-Type", "application/sdp")]
+        call.answer = response_to(call.invite, 200, "OK", to_tag="far", headers=headers, body=sdp.encode())
+        self.write(event="answered", attempt=call.attempt)
+        self._start(self._until_acknowledged(call))
+
+    async def _until_acknowledged(self, call: Call) -> None:
+        assert call.answer is not None
+        await self._repeat(call.answer, call.address, lambda: call.acknowledged or call.over)
+
+    async def _finally(self, call: Call, status: int, reason: str) -> None:
+        call.answer = response_to(call.invite, status, reason, to_tag="far")
+        self._end(call, "caller" if status == 487 else "callee")
+        await self._repeat(call.answer, call.address, lambda: call.acknowledged)
+
+    async def _hang_up(self, call: Call) -> None:
+        invite = call.invite
+        host, port = self._transport.get_extra_info("sockname")[:2]
+        contact = invite.contact
+        assert contact is not None
+        headers = [
+            ("Via", f"SIP/2.0/UDP {host}:{port};branch=z9hG4bKfar{id(call):x}"),
+            ("From", f"{invite.get('To')};tag=far"),
+            ("To", invite.get("From") or ""),
+            ("Call-ID", invite.call_id),
+            ("CSeq", "1 BYE"),
+            ("Max-Forwards", "70"),
+        ]
+        call.bye = Request("BYE", str(contact.uri), headers)
+        self._end(call, "callee")
+        await self._repeat(call.bye, call.address, lambda: call.bye_done)
+
+    def _end(self, call: Call, by: str) -> None:
+        if not call.over:
+            call.over = True
+            self.write(event="ended", attempt=call.attempt, by=by, answered=call.answered)
+
+
+async def main() -> None:
+    options = argparse.ArgumentParser()
+    options.add_argument("--host", default="127.0.0.1")
+    options.add_argument("--port", type=int, required=True)
+    options.add_argument("--log", required=True)
+    options.add_argument("--ring", type=float, default=0.1)
+    options.add_argument("--talk", type=float, default=0.3)
+    given = options.parse_args()
+    await asyncio.get_running_loop().create_datagram_endpoint(
+        lambda: FarEnd(given.log, given.ring, given.talk), local_addr=(given.host, given.port)
+    )
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
+    sys.exit(0)
