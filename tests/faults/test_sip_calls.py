@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from calling import SECRET, CarrierLog, all_ended, launched, receiving, start_campaign
-from serving import VDN, Serve, Server, ask, wait_for
+from serving import VDN, Serve, Server, wait_for
 
 from outdial.model import Trunk
 from outdial.store.store import Store

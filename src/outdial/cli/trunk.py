@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -18,6 +19,7 @@ from outdial.cli.targets import Json
 
 if TYPE_CHECKING:
     from outdial.model import PrefixRule, Trunk
+    from outdial.switch.gateway import Probe
 
 app = typer.Typer(help="Trunks, the SIP servers that take our calls (administration).")
 
@@ -61,6 +63,15 @@ Weight = Annotated[
     int | None,
     typer.Option(
         "--weight", metavar="N", help="1 to 100: its part of the calls of its position; 1 for a new trunk."
+    ),
+]
+CaFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--ca-file",
+        envvar="OUTDIAL_SIP_CA_FILE",
+        metavar="FILE",
+        help="Certificates that a TLS trunk is verified against; else those of the system.",
     ),
 ]
 OutboundProxy = Annotated[
@@ -351,6 +362,51 @@ def remove(
         print_json({"removed": name})
     else:
         print(f"trunk {name} removed")
+
+
+@app.command(
+    "test",
+    epilog=examples("outdial trunk test carrier --data /srv/outdial", "outdial trunk test carrier --json"),
+)
+def sign_of_life(
+    *,
+    name: Name,
+    ca_file: CaFile = None,
+    data: Data = None,
+    database: Database = None,
+    pg_bin: PgBin = None,
+    pg_user: PgUser = None,
+    json: Json = False,
+) -> None:
+    """Send OPTIONS to a trunk, and say what it answers and how fast. Refused when it does not answer."""
+    options = StoreOptions(data, database, pg_bin, pg_user)
+    trunks = administer(options, lambda store: store.trunks.all())
+    trunk = next((one for one in trunks if one.name == name), None)
+    if trunk is None:
+        raise _no_such_trunk(name)
+    found = _probed(trunk, ca_file)
+    place = f"{found.hop.transport}:{found.hop.host} port {found.hop.port}"
+    if found.status is None:
+        raise Refused(f"trunk {name} does not answer at {place} ({found.seconds:.1f} s)")
+    if json:
+        shown = {"trunk": name, "place": place, "status": found.status, "seconds": round(found.seconds, 3)}
+        print_json(shown)
+    else:
+        print(f"trunk {name} answers {found.status} at {place} after {1000 * found.seconds:.0f} ms")
+
+
+def _probed(trunk: Trunk, ca_file: Path | None) -> Probe:
+    import asyncio
+    import ssl
+
+    from outdial.errors import SwitchError
+    from outdial.switch.gateway import probe
+
+    try:
+        tls = ssl.create_default_context(cafile=ca_file) if trunk.transport == "tls" else None
+        return asyncio.run(probe(trunk, tls))
+    except (LookupError, OSError, SwitchError) as error:
+        raise Refused(f"trunk {trunk.name} is not reached: {str(error) or 'no answer in time'}") from error
 
 
 def _no_such_trunk(name: str) -> Refused:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import ssl
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
@@ -165,6 +167,32 @@ async def ping(endpoint: Endpoint, trunk: Trunk, hop: Hop) -> tuple[int | None, 
     while not one.finished:  # noqa: ASYNC110  # the state machine tells no event
         await asyncio.sleep(0.01)
     return (one.status if one.answered else None), loop.time() - began
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What became of an OPTIONS. `status` None: no answer, after `seconds`."""
+
+    hop: Hop
+    status: int | None
+    seconds: float
+
+
+async def probe(trunk: Trunk, tls: ssl.SSLContext | None = None) -> Probe:
+    """Ask a trunk for a sign of life, from a port of our own.
+
+    Raises `LookupError` where its address cannot be found, `OSError` where no connection comes about,
+    `SwitchError` where this machine has no way there.
+    """
+    (hop, *_) = await Resolver().locate(target_of(trunk))
+    endpoint = Endpoint([("::" if ":" in hop.host else "0.0.0.0", 0)], tls=tls)  # noqa: S104  # any way out
+    await endpoint.start()
+    try:
+        if hop.transport != "udp":
+            await endpoint.connect(hop, server_name=trunk.host)
+        return Probe(hop, *await ping(endpoint, trunk, hop))
+    finally:
+        await endpoint.close()
 
 
 def account(endpoint: Endpoint, trunk: Trunk, hop: Hop, *, timeout: float = 32.0) -> Account:
