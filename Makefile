@@ -23,6 +23,7 @@ programs:
 ## demo        start a server, add numbers, call them, print the results, stop
 demo: setup user
 	@$(BIN)/python examples/demo.py
+	@$(BIN)/python examples/demo_sip.py
 
 ## run         the whole server on loopback, its data kept in the folder data
 run: setup user
