@@ -289,7 +289,7 @@ async def test_audio_goes_to_where_theirs_comes_from(house: House) -> None:
     assert await lands_at(session, signalled, real) is real
 
 
-async def test_nobody_moves_a_stream_that_has_settled(house: House) -> None:
+async def test_nobody_moves_a_stream_that_is_latched(house: House) -> None:
     far, same_host, stranger = house.far(), house.far(), house.far("127.0.0.2")
     session = house.session()
     session.connect(far.media())
@@ -325,7 +325,7 @@ async def test_another_address_is_heard_while_the_signalled_one_is_silent_and_gi
     assert await lands_at(session, far, nat, late) is far
 
 
-async def test_after_the_first_seconds_only_the_signalled_address_settles(
+async def test_after_the_first_seconds_only_the_signalled_address_latches(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rtp, "STRANGERS_WELCOME", -1.0)
@@ -339,7 +339,7 @@ async def test_after_the_first_seconds_only_the_signalled_address_settles(
     assert session.strangers == 1
 
 
-async def test_what_is_no_audio_of_the_call_settles_nothing(house: House) -> None:
+async def test_what_is_no_audio_of_the_call_latches_nothing(house: House) -> None:
     far, other, session = house.far(), house.far(), house.session()
     session.connect(far.media())
     for data in (b"", b"\0\1\0\0!\x12\xa4\x42" + bytes(12), bytes(11), b"\x80\xc8" + bytes(26), b"\xb0" * 14):
@@ -349,7 +349,7 @@ async def test_what_is_no_audio_of_the_call_settles_nothing(house: House) -> Non
     assert await lands_at(session, far, other) is far
 
 
-async def test_a_new_address_settles_anew_and_the_same_one_does_not(house: House) -> None:
+async def test_a_new_address_latches_anew_and_the_same_one_does_not(house: House) -> None:
     far, real, moved = house.far(), house.far(), house.far()
     session = house.session()
     session.connect(far.media())
@@ -365,7 +365,7 @@ async def test_a_new_address_settles_anew_and_the_same_one_does_not(house: House
 
 
 async def test_keys_among_audio_arrive_once_each(house: House) -> None:
-    """Two events a second of speech; audio goes by unread once it is settled who speaks."""
+    """Two events a second of speech; audio goes by unread once the stream is latched."""
     far, session = house.far(), house.session()
     session.connect(far.media())
     for number, code in enumerate((1, 2, 3, 4, 11)):
@@ -438,7 +438,7 @@ async def played_by_witness(house: House) -> None:
 async def test_frames_are_heard_while_it_is_listened_to(house: House) -> None:
     far, session = house.far(), house.session()
     session.connect(far.media())
-    far.send(session.local_port)  # settles, so the filter is on
+    far.send(session.local_port)  # latches, so the filter is on
     await until(lambda: session.received_packets == 1)
     frames: list[bytes] = []
     session.listen(frames.append)
