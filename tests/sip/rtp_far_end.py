@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 DEADLINE = 10.0
 PATIENCE = 0.005
@@ -107,3 +108,16 @@ async def until(condition: Callable[[], bool]) -> None:
 def event(code: int, duration: int, *, end: bool = False, reserved: bool = False) -> bytes:
     """The payload of a telephone event (RFC 4733 §2.3)."""
     return struct.pack("!BBH", code, (0x80 if end else 0) | (0x40 if reserved else 0) | 10, duration)
+
+
+def recorded(path: Path) -> Iterator[tuple[float, bytes]]:
+    """Time and payload of each UDP datagram over IPv4 in a pcap file of Ethernet or Linux "any"."""
+    data = path.read_bytes()
+    order = "<" if data[:4] == b"\xd4\xc3\xb2\xa1" else ">"
+    link = {1: 14, 113: 16}[struct.unpack_from(order + "I", data, 20)[0]]
+    at = 24
+    while at < len(data):
+        seconds, micros, length, _ = struct.unpack_from(order + "4I", data, at)
+        network = data[at + 16 + link : at + 16 + length]
+        yield seconds + micros / 1e6, network[(network[0] & 15) * 4 + 8 :]
+        at += 16 + length

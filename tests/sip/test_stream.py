@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 import struct
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rtp_far_end import event
+from rtp_far_end import event, recorded
 
 from outdial.g711 import FRAME, SILENCE
 from outdial.sip.stream import KEY_PAUSE, Framer, Key, Keypad, Packet, Reception, parse
@@ -233,6 +234,23 @@ def test_shuffled_lost_and_doubled_packets_of_a_press_are_one_key(source: random
         pad.hear(7, 4000, duration, end=end)
     pad.keys += pad.keypad.expire(KEY_PAUSE)
     assert [key.key for key in pad.keys] == ["7"]
+
+
+SIPP = Path("/usr/share/sip-tester")
+
+
+@pytest.mark.skipif(not SIPP.is_dir(), reason="needs the recordings of the Debian package sip-tester")
+@pytest.mark.parametrize(
+    ("name", "key"), [*((digit, digit) for digit in "0123456789"), ("star", "*"), ("pound", "#")]
+)
+def test_the_presses_that_sipp_plays(name: str, key: str) -> None:
+    pad, now = Pad(), 0.0
+    for now, datagram in recorded(SIPP / f"dtmf_2833_{name}.pcap"):
+        one = parse(datagram)
+        assert one is not None
+        pad.keys += pad.keypad.hear(one, now)
+    pad.keys += pad.keypad.expire(now + 1)
+    assert pad.keys == [Key(key, 280)]
 
 
 # -- frames ----------------------------------------------------------------------------------------------

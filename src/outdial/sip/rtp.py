@@ -124,7 +124,7 @@ class Ticker:
         self._sending[phase][session] = None
         if self._timer is None:
             now = monotonic()
-            self._next = max(self._next, int(now / TICK) + 1)
+            self._next = int(now / TICK) + 1
             self._wait(now)
 
     def stop(self, session: MediaSession, phase: int) -> None:
