@@ -341,7 +341,7 @@ async def test_what_is_no_audio_of_the_call_latches_nothing(house: House) -> Non
 
 
 async def test_a_new_address_latches_anew_and_the_same_one_does_not(house: House) -> None:
-    far, real, moved = house.far(), house.far(), house.far()
+    far, real, moved = house.far(), house.far(), house.far("127.0.0.3")
     session = house.session()
     session.connect(far.media())
     real.send(session.local_port)
@@ -349,6 +349,11 @@ async def test_a_new_address_latches_anew_and_the_same_one_does_not(house: House
     session.connect(far.media(direction="sendonly"))
     assert await lands_at(session, far, real, moved) is real
     session.connect(moved.media())
+    assert await lands_at(session, far, real, moved) is moved
+    moved.send(session.local_port, event(1, 160, end=True), kind=101, host="127.0.0.1")
+    await until(lambda: house.keys == [("1", 20)])
+    real.send(session.local_port, event(2, 160, end=True), kind=101, timestamp=800)
+    await until(lambda: session.strangers == 1)
     assert await lands_at(session, far, real, moved) is moved
 
 
