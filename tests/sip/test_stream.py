@@ -79,6 +79,7 @@ def test_losses_by_sequence_number() -> None:
     assert lost(5, 6, 7) == 0
     assert lost(5, 6, 9, 10) == 2
     assert lost(5, 7, 6, 8) == 0  # out of order is not lost
+    assert lost(5, 8, 6) == 1
     assert lost(65_534, 65_535, 65_536, 65_538) == 1  # over the end
     assert lost(*range(10, 70_010, 2)) == 34_999  # over the end, for long
 
