@@ -205,10 +205,17 @@ def test_what_is_no_beep(samples: list[int]) -> None:
 
 
 def test_a_tone_among_noise_is_found_whole() -> None:
-    """17 dB: a frame may be missed, which must not cut the beep in two."""
     for seed in range(10):
         (beep,) = beeps(ulaw(mixed(tone(1000, 0.6) + [0] * 1600, noise(0.8, 800, seed))))
         assert abs(beep.hertz - 1000) <= 5
+
+
+def test_a_lost_packet_does_not_cut_a_beep_in_two_and_two_lost_ones_do() -> None:
+    audio = tone(1000, 0.6)
+    for lost, found in ((1, [600]), (2, [300, 260])):
+        gap = [0] * (FRAME * lost)
+        cut = audio[: FRAME * 15] + gap + audio[FRAME * 15 + len(gap) :]
+        assert [beep.milliseconds for beep in beeps(ulaw(cut + [0] * 1600))] == found
 
 
 def test_a_beep_after_speech() -> None:

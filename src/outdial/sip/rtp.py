@@ -4,14 +4,14 @@
 marker; between prompts nothing is sent unless `comfort` asks for silence, and timestamps go on by the clock.
 
 **Where to send** (symmetric RTP). First to the address that the far end signalled. The first valid packet
-that comes from that IP, from whatever port, settles address and port. A packet from another IP settles them
+that comes from that IP, from whatever port, latches address and port. A packet from another IP latches them
 only in the first 5 seconds after `connect`, and only as long as the signalled IP has sent nothing (a PBX
 behind NAT that signals its private address); should the signalled IP speak in these seconds after all, it
 wins. Nothing else moves a stream, and packets from elsewhere are counted and thrown away. A new address in
 a later `connect` begins anew.
 
 **Receiving.** Outside of `listen` nobody needs audio, so on Linux a socket filter lets only telephone events
-through, once it is settled where the far end sends from; the kernel still counts what it drops.
+through, once the stream is latched; the kernel still counts what it drops.
 
 No RTCP is sent, and none is expected: port + 1 stays unbound.
 """
@@ -55,7 +55,7 @@ _EARLY: Final = 0.0005
 """Seconds by which a timer may fire before its time."""
 
 STRANGERS_WELCOME: Final = 5.0
-"""Seconds after `connect` in which another IP than the signalled one may settle where to send."""
+"""Seconds after `connect` in which another IP than the signalled one may latch the stream."""
 
 _GAP: Final = 0.1
 """Seconds without a packet after which what is listened to counts as silence."""
@@ -124,7 +124,7 @@ class Ticker:
         self._sending[phase][session] = None
         if self._timer is None:
             now = monotonic()
-            self._next = max(self._next, int(now / TICK) + 1)
+            self._next = int(now / TICK) + 1
             self._wait(now)
 
     def stop(self, session: MediaSession, phase: int) -> None:
@@ -209,7 +209,7 @@ class MediaSession:
 
     def _open_receiving(self) -> None:
         self._signalled = ""
-        self._settled: tuple[str, int] | None = None
+        self._latched: tuple[str, int] | None = None
         self._signalled_spoke = False
         self._connected_at = 0.0
         self._event_pts: frozenset[int] = frozenset({self._our_event_pt})
@@ -280,7 +280,7 @@ class MediaSession:
         self._media = media
         if before is None or (before.address, before.port) != (media.address, media.port):
             self._signalled, self._target = address, (address, media.port)
-            self._settled, self._signalled_spoke = None, False
+            self._latched, self._signalled_spoke = None, False
             self._connected_at = self._loop.time()
         self._alaw, self._payload_type = media.codec == "PCMA", media.codec_pt
         self._codecs[media.codec_pt] = ALAW_TO_ULAW if self._alaw else None
@@ -410,7 +410,7 @@ class MediaSession:
         kind = packet.payload_type if packet is not None else -1
         if packet is None or not (kind in self._codecs or kind in self._event_pts):
             self.malformed += 1
-        elif source != self._settled and not self._settle(source):
+        elif source != self._latched and not self._latch(source):
             self.strangers += 1
         else:
             self._read += 1
@@ -430,15 +430,15 @@ class MediaSession:
             self._framed_at = self._loop.time()
             self._hand_on(self._framer.hear(packet, ulaw))
 
-    def _settle(self, source: tuple[str, int]) -> bool:
+    def _latch(self, source: tuple[str, int]) -> bool:
         """Whether a packet from here may be heard, and with that, where to send from now on."""
         early = self._loop.time() - self._connected_at <= STRANGERS_WELCOME
         signalled = source[0] == self._signalled
-        open_to = early or (signalled and self._settled is None)
-        if self._signalled_spoke or not open_to or (self._settled is not None and not signalled):
+        open_to = early or (signalled and self._latched is None)
+        if self._signalled_spoke or not open_to or (self._latched is not None and not signalled):
             return False
         self._signalled_spoke = signalled
-        self._settled = self._target = source
+        self._latched = self._target = source
         return True
 
     def _tell(self, keys: list[Key]) -> None:
@@ -471,11 +471,11 @@ class MediaSession:
     # -- the socket filter --
 
     def _filter(self) -> None:
-        """Let the kernel drop audio, if it is settled for good who speaks and nobody listens."""
+        """Let the kernel drop audio, if the stream is latched for good and nobody listens."""
         if self._filtered or self._on_frame is not None:
             return
         late = self._loop.time() - self._connected_at > STRANGERS_WELCOME
-        if self._signalled_spoke or (late and self._settled is not None):
+        if self._signalled_spoke or (late and self._latched is not None):
             self._filtered = attach_filter(self._socket, self._event_pts)
             if self._filtered:
                 self._reception.interrupt()
