@@ -245,10 +245,20 @@ def test_what_a_bye_was_answered_with(talk: Talk, status: int, confirmed: bool) 
     assert talk.tells() == Over(HungUpBy.CALLER, confirmed=confirmed)
 
 
-def test_a_bye_whose_transport_fails(talk: Talk) -> None:
+def test_a_bye_over_udp_is_resent_although_its_transport_fails(talk: Talk) -> None:
+    """An unreachable port may come back; a call left open costs money."""
     talk.connect()
     talk.hang_up().sends("BYE")
     talk.take(talk.call.unreachable(Hop("udp", "192.0.2.9", 5070), 0))
+    talk.quiet().run(0.5)
+    talk.sends("BYE")
+
+
+def test_a_bye_over_tcp_whose_transport_fails_is_over_and_not_confirmed() -> None:
+    talk = Talk(hop=TCP)
+    talk.connect()
+    talk.hang_up().sends("BYE")
+    talk.take(talk.call.unreachable(Hop("tcp", "192.0.2.9", 5070), 0))
     assert talk.tells() == Over(HungUpBy.CALLER, confirmed=False)
 
 

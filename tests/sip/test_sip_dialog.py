@@ -7,7 +7,7 @@ from sip_talk import OFFER, THEIRS, Talk
 
 from outdial.model import HungUpBy
 from outdial.sip import sdp
-from outdial.sip.words import Accepted, Credentials, Hop, KeyPressed, MediaMoved, Over
+from outdial.sip.words import Accepted, Credentials, Hop, KeyPressed, MediaMoved, Over, Refused
 
 SDP = ("Content-Type", "application/sdp")
 HOLD = sdp.offer(address="192.0.2.1", port=6000, session_id=5, version=2, direction="sendonly")
@@ -399,6 +399,12 @@ def test_too_short_an_interval_for_the_first_invite() -> None:
     assert (invite.cseq[0], invite.get("Session-Expires"), invite.get("Min-SE")) == (2, "900", "900")
     talk.answer(invite, 422, ("Min-SE", "900"), tag="far").sends("ACK")
     talk.tells()
+
+
+def test_an_interval_too_short_where_none_was_offered_is_a_refusal() -> None:
+    talk = Talk()
+    talk.answer(talk.start(), 422, ("Min-SE", "900"), tag="far").sends("ACK")
+    assert talk.tells() == Refused(422, "Reason")
 
 
 def test_a_session_timer_that_was_not_asked_for_is_honoured(talk: Talk) -> None:
