@@ -419,6 +419,18 @@ def test_a_second_answer_of_a_fork_is_acknowledged_and_hung_up(talk: Talk) -> No
     assert talk.sends("BYE").to.tag == "a"
 
 
+def test_a_fork_that_answers_after_our_call_was_over_is_hung_up() -> None:
+    talk = Talk(hop=TCP)
+    invite = talk.start()
+    talk.accept(invite, tag="a").tells()
+    talk.hang_up().sends("ACK")
+    talk.answer(talk.sends("BYE"), 200).tells()
+    talk.at(31)
+    assert not talk.call.finished
+    talk.accept(invite, tag="b").sends("ACK")
+    assert talk.sends("BYE").to.tag == "b"
+
+
 def test_the_bye_of_a_stray_fork_is_resent_after_the_calls_own_end(talk: Talk) -> None:
     invite = talk.start()
     talk.accept(invite, tag="a").tells()

@@ -163,6 +163,23 @@ def test_a_re_invite_is_answered_again_until_its_ack(talk: Talk) -> None:
     talk.at(100)
 
 
+def test_over_tcp_too_a_2xx_is_resent_until_its_ack_but_no_refusal(talk: Talk) -> None:
+    tcp = Hop("tcp", "192.0.2.44", 5099)
+    talk.receive(talk.request("INVITE", SDP, body=b"nonsense"), tcp).says(488)
+    talk.at(10).receive(talk.request("INVITE", SDP, body=HOLD), tcp).says(200)
+    talk.tells()
+    talk.run(0.5).says(200)
+    assert talk.hop == tcp
+
+
+def test_our_bye_ends_the_repeating_of_our_answer(talk: Talk) -> None:
+    talk.asks("INVITE", SDP, body=HOLD)
+    talk.says(200)
+    talk.tells()
+    talk.hang_up().run(3)
+    assert len(talk.resends("BYE")) == 3
+
+
 def test_an_answer_that_is_never_acknowledged_ends_the_call(talk: Talk) -> None:
     talk.asks("INVITE", SDP, body=HOLD)
     talk.tells()
