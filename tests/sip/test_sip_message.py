@@ -196,7 +196,7 @@ class TestVia:
         assert via.branch == "z9hG4bK1"
 
     @pytest.mark.parametrize(
-        "text", 
+        "text",
         ["", "SIP/3.0/UDP a", "SIP/2.0/UDP", "SIP/2.0/UDP a:0", "SIP/2.0/UDP a;;b",
         "SIP/2.0/UDP a b"],
     )  # fmt: skip
