@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from mutations import ANSWER, MESSAGES
 
@@ -84,6 +84,7 @@ def with_line(line: str) -> bytes:
 class TestRoundTrip:
     """Written and read again: the same."""
 
+    @settings(deadline=None)
     @given(st.data(), TOKEN, URIS, st.binary(max_size=300))
     def test_request(self, data: st.DataObject, method: str, uri: Uri, body: bytes) -> None:
         uri.headers = ""
@@ -94,6 +95,7 @@ class TestRoundTrip:
         assert [pair for pair in read.headers if pair[0] != "Content-Length"] == written.headers
         assert read.get("Content-Length") == str(len(body))
 
+    @settings(deadline=None)
     @given(heads("INVITE"), st.integers(100, 699), TEXT.filter(str.isprintable), st.binary(max_size=300))
     def test_response(self, headers: list[tuple[str, str]], status: int, reason: str, body: bytes) -> None:
         read = parse(Response(status, reason, headers, body).to_bytes())
@@ -101,6 +103,7 @@ class TestRoundTrip:
         assert (read.status, read.reason, read.body) == (status, reason, body)
         assert read.headers[:-1] == headers
 
+    @settings(deadline=None)
     @given(
         st.lists(
             st.builds(Request, st.just("BYE"), st.just("sip:a"), heads("BYE"), st.binary(max_size=50)),
@@ -118,14 +121,17 @@ class TestRoundTrip:
             m.body for m in messages
         ]
 
+    @settings(deadline=None)
     @given(ADDRESSES)
     def test_address(self, address: NameAddr) -> None:
         assert NameAddr.parse(str(address)) == address
 
+    @settings(deadline=None)
     @given(st.lists(ADDRESSES, max_size=4))
     def test_addresses(self, addresses: list[NameAddr]) -> None:
         assert parse_name_addrs(" , ".join(map(str, addresses))) == addresses
 
+    @settings(deadline=None)
     @given(VIAS)
     def test_via(self, via: Via) -> None:
         assert Via.parse(str(via)) == via

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from mutations import SDP, SDP_MANY
 
@@ -58,6 +58,7 @@ class TestOffer:
         with pytest.raises(ValueError, match="PCMU, PCMA"):
             sdp.offer(address="::1", port=2, session_id=7, codecs=codecs)
 
+    @settings(deadline=None)
     @given(
         st.ip_addresses().filter(lambda ip: not (ip.is_multicast or ip.is_unspecified)),
         st.integers(1, 65535),
