@@ -11,6 +11,9 @@ from typing import Final
 from outdial.sip.fields import QUOTED, TOKEN, ParseError
 from outdial.sip.words import Credentials
 
+MAX_CHALLENGE: Final = 4096
+"""Characters of a challenge."""
+
 _STRENGTH: Final = {"MD5": 1, "MD5-SESS": 1, "SHA-256": 2, "SHA-256-SESS": 2}
 """The algorithms that we know, in upper case; SHA-256 goes before MD5 (RFC 8760 §2.4)."""
 
@@ -18,6 +21,7 @@ _SCHEME = re.compile(r"[ \t]*+Digest[ \t]++", re.IGNORECASE)
 _PARAM = re.compile(
     rf"({TOKEN}++)[ \t]*+=[ \t]*+(?:({QUOTED})|([!#-+\--~]*+))[ \t]*+(?:,[ \t,]*+|\Z)", re.DOTALL
 )
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _TO_ESCAPE = re.compile(r'(["\\])')
 
@@ -53,7 +57,7 @@ class Challenge:
 
     def digest(self, *parts: str) -> str:
         """The hash of the parts joined by colons, in hexadecimal."""
-        data = ":".join(parts).encode()
+        data = ":".join(parts).encode("utf-8", "surrogateescape")
         if self._name.startswith("MD5"):
             return hashlib.md5(data, usedforsecurity=False).hexdigest()
         return hashlib.sha256(data).hexdigest()
@@ -71,6 +75,8 @@ def parse_challenge(value: str) -> Challenge:
     scheme = _SCHEME.match(value)
     if scheme is None:
         raise ParseError("challenge: the scheme is not Digest")
+    if len(value) > MAX_CHALLENGE or _CONTROL.search(value):
+        raise ParseError("challenge: a control character, or over 4096 characters")
     params = _params(value, scheme.end())
     if "realm" not in params or not params.get("nonce"):
         raise ParseError("challenge: realm or nonce is missing")
@@ -110,7 +116,7 @@ def authorization(
     """
     if not challenge.usable:
         raise ValueError("challenge: its algorithm or quality of protection is not ours")
-    response = _response(challenge, credentials, method, uri, cnonce, nc)
+    response = _response(challenge, credentials, method=method, uri=uri, cnonce=cnonce, nc=nc)
     parts = [
         f"username={_quoted(credentials.username)}",
         f"realm={_quoted(challenge.realm)}",
@@ -130,7 +136,7 @@ def authorization(
 
 
 def _response(
-    challenge: Challenge, credentials: Credentials, method: str, uri: str, cnonce: str, nc: int
+    challenge: Challenge, credentials: Credentials, *, method: str, uri: str, cnonce: str, nc: int
 ) -> str:
     secret = challenge.digest(credentials.username, challenge.realm, credentials.password)
     if challenge.session:

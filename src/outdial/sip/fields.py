@@ -14,6 +14,9 @@ from typing import Final
 Params = dict[str, str | None]
 """Names in lower case; None where there is no "="; a quoted value keeps its quotes."""
 
+MAX_ELEMENTS: Final = 200
+"""Commas in a list, and semicolons in the parameters of one value."""
+
 TOKEN: Final = r"[A-Za-z0-9\-.!%*_+`'~]"  # noqa: S105
 QUOTED: Final = r'"(?:[^"\\]|\\.)*+"'
 
@@ -34,13 +37,13 @@ _VIA = re.compile(
     r"(?::[ \t]*+([0-9]{1,5}))?",
     re.IGNORECASE,
 )
-_COMMON_PARAMS = rf"(?:;{TOKEN}++(?:=[!#-+\-./0-9:A-~]++)?)*+"
-_COMMON_PORT = "(?::[1-5]?[1-9][0-9]{0,3})?"
+_COMMON_VALUE = r"[!#-+\-./0-9:A-~]++"
+_COMMON_PARAMS = rf"(?:;{TOKEN}++(?:={_COMMON_VALUE})?){{0,50}}+"
+_COMMON_URI = rf"sips?:(?:[!#-;=?A-~]++@)?{_HOST}(?::[1-5]?[1-9][0-9]{{0,3}})?{_COMMON_PARAMS}"
 _COMMON_ADDRESS = re.compile(
-    rf"(?:{QUOTED} ?)?<sips?:(?:[!#-;=?A-~]++@)?{_HOST}{_COMMON_PORT}{_COMMON_PARAMS}>{_COMMON_PARAMS}",
-    re.DOTALL,
+    rf"(?:{QUOTED} ?)?<{_COMMON_URI}>(?:;{TOKEN}++={_COMMON_VALUE}){{0,50}}+", re.DOTALL
 )
-_COMMON_VIA = re.compile(rf"SIP/2\.0/[A-Z]++ {_HOST}{_COMMON_PORT}{_COMMON_PARAMS}")
+_COMMON_VIA = re.compile(rf"SIP/2\.0/[A-Z]++ {_HOST}(?::[1-5]?[1-9][0-9]{{0,3}})?{_COMMON_PARAMS}")
 _ELEMENT = re.compile(rf'(?:[^",<]|{QUOTED}|<[^>]*+>)*+', re.DOTALL)
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _TO_ESCAPE = re.compile(r'(["\\])')
@@ -235,6 +238,20 @@ def parse_name_addrs(text: str) -> list[NameAddr]:
     return [NameAddr.parse(element) for element in split_list(text)]
 
 
+def plain_route(text: str) -> str:
+    """One Record-Route as a Route header and a store can have it: as it stands, but without a display name.
+
+    Raises `ParseError`.
+    """
+    route = NameAddr.parse(text)
+    if route.display is not None:
+        route.display = None
+        text = str(route)
+    if not (text.isascii() and text.isprintable()):
+        raise ParseError("Record-Route: not printable ASCII")
+    return text
+
+
 def split_list(text: str) -> list[str]:
     """Split at the commas that stand neither in quotes nor in <>; empty elements are left out.
 
@@ -242,6 +259,8 @@ def split_list(text: str) -> list[str]:
     """
     if "," not in text:
         return [text] if text else []
+    if text.count(",") > MAX_ELEMENTS:
+        raise ParseError("list: over 200 commas")
     elements: list[str] = []
     position = 0
     while position <= len(text):
@@ -260,6 +279,8 @@ def parse_params(text: str, where: str, position: int = 0) -> Params:
 
     Raises `ParseError`, naming `where`.
     """
+    if text.count(";", position) > MAX_ELEMENTS:
+        raise ParseError(f"{where}: over 200 parameters")
     params: Params = {}
     if _PLAIN_PARAMS.fullmatch(text, position):
         for param in text[position + 1 :].split(";"):
@@ -277,8 +298,7 @@ def parse_params(text: str, where: str, position: int = 0) -> Params:
 
 def _address_params(text: str, position: int) -> Params:
     params = parse_params(text, "address", position)
-    tag = params.get("tag")
-    if tag is not None and tag[:1] in ('"', ""):
+    if "tag" in params and (params["tag"] or '"')[0] == '"':
         raise ParseError("address: the tag is not a token")
     return params
 

@@ -24,6 +24,7 @@ from outdial.sip.fields import (
     first_via,
     parse_name_addrs,
     parse_params,
+    plain_route,
     split_list,
 )
 
@@ -64,6 +65,7 @@ _CSEQ = re.compile(f"([0-9]{{1,10}})[ \t]++({TOKEN}++)")
 _STATUS = re.compile(r"([1-6][0-9][0-9])(?: (.*))?", re.DOTALL)
 _VISIBLE = re.compile(r"[!-~]++")
 _GMT = re.compile(r"[A-Za-z]{3}, [0-9]{2} [A-Za-z]{3} [0-9]{4} [0-9:]{8} GMT")
+_BLANKED = str.maketrans("\r\n\0", "   ")
 _LENGTH = re.compile(r"[0-9]{1,10}")
 _CAUSE = re.compile(r"[0-9]{1,3}")
 _Q850 = re.compile(r"Q\.850[ \t]*+", re.IGNORECASE)
@@ -160,7 +162,7 @@ class Message:
     @property
     def record_routes(self) -> list[str]:
         """The Record-Route set in its order, each as it stands, but without a display name."""
-        return [_route(element) for element in self.all("Record-Route")]
+        return [plain_route(element) for element in self.all("Record-Route")]
 
     def to_bytes(self) -> bytes:
         """Write the message; Content-Length is always ours.
@@ -214,7 +216,7 @@ class Request(Message):
 
 
 class Response(Message):
-    """A response. `reason` has no bytes that are not UTF-8: they are shown as U+FFFD."""
+    """A response. `reason` of one that was read is printable: what was not is U+FFFD."""
 
     __slots__ = ("reason", "status")
 
@@ -335,8 +337,8 @@ def _status_line(rest: str) -> Response:
     if match is None:
         raise ParseError("status line: no status from 100 to 699")
     reason = match[2] or ""
-    if not reason.isascii():
-        reason = reason.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    if not reason.isprintable():
+        reason = "".join(char if char.isprintable() else "\ufffd" for char in reason)
     return Response(int(match[1]), reason)
 
 
@@ -368,16 +370,6 @@ def _check_request(request: Request, method: str) -> None:
     date = request.get("Date")
     if date is not None and not _GMT.fullmatch(date):
         raise ParseError("Date: not in the form of RFC 1123, GMT")
-
-
-def _route(element: str) -> str:
-    route = NameAddr.parse(element)
-    if route.display is not None:
-        route.display = None
-        return str(route)
-    if not element.isascii():
-        raise ParseError("Record-Route: not ASCII")
-    return element
 
 
 @dataclass(frozen=True, slots=True)
@@ -462,13 +454,13 @@ def response_to(
 ) -> Response:
     """Answer a request, which may be a malformed one (RFC 3261 §8.2.6). `to_tag` is added where To has none.
 
-    A NUL of the request, which the grammar allows in quotes, comes back as a blank.
+    A CR, LF or NUL that stands alone in the request comes back as a blank.
     """
     copied = []
     for name, value in request.headers:
         if name in _MANDATORY:
             tag = f";tag={to_tag}" if name == "To" and to_tag and _untagged(value) else ""
-            copied.append((name, value.replace("\0", " ") + tag))
+            copied.append((name, value.translate(_BLANKED) + tag))
     return Response(status, reason, [*copied, *headers], body)
 
 

@@ -36,7 +36,7 @@ MIRRORED: Final = {
 _STREAM = re.compile(r"([A-Za-z0-9\-]+) ([0-9]{1,5})(?:/[0-9]{1,5})? ([A-Za-z0-9/\-]+)((?: [!-~]+)+)")
 _CONNECTION = re.compile(r"IN IP([46]) ([0-9A-Fa-f.:]+)(?:/[0-9/]+)?")
 _RTPMAP = re.compile(r"rtpmap:([0-9]{1,3}) +([A-Za-z0-9.\-]+)/([0-9]{1,6})(?:/([0-9]{1,2}))?")
-_PTIME = re.compile(r"ptime: ?([0-9]{1,3})")
+_PTIME = re.compile(r"ptime: ?([0-9]{1,3})(?:\.[0-9]+)?")
 _PAYLOAD_TYPE = re.compile(r"[0-9]{1,3}")
 _TIME = re.compile(r"[0-9]{1,20} [0-9]{1,20}")
 
@@ -142,7 +142,7 @@ def _sections(body: bytes) -> tuple[_Section, list[_Section]]:
     session = section = _Section()
     sections: list[_Section] = []
     for line in lines:
-        kind, value = line[:2], line[2:]
+        kind, value = line[:2], line[2:].rstrip(" ")
         if kind == "a=":
             _read_attribute(section, value)
         elif kind == "m=":
@@ -158,7 +158,7 @@ def _sections(body: bytes) -> tuple[_Section, list[_Section]]:
 
 
 def _read_stream(value: str) -> _Section:
-    match = _STREAM.fullmatch(value.rstrip(" "))
+    match = _STREAM.fullmatch(value)
     if match is None:
         raise SdpError("SDP: an m= line is not media, port, protocol and formats")
     media, port, protocol, formats = match.groups()
@@ -168,9 +168,9 @@ def _read_stream(value: str) -> _Section:
 def _read_attribute(section: _Section, value: str) -> None:
     if value in MIRRORED:
         section.direction = value
-    elif match := _RTPMAP.match(value):
+    elif match := _RTPMAP.fullmatch(value):
         section.maps[int(match[1])] = match[2].upper(), int(match[3]), int(match[4] or 1)
-    elif match := _PTIME.match(value):
+    elif match := _PTIME.fullmatch(value):
         section.ptime = int(match[1]) or None
 
 
@@ -214,7 +214,7 @@ def _name(number: int, section: _Section) -> str:
 
 def _address(connection: str | None) -> tuple[str, bool]:
     """The address of a c= line, and whether it is the zeros that mean silence (RFC 3264 §8.4)."""
-    match = _CONNECTION.fullmatch((connection or "").rstrip(" "))
+    match = _CONNECTION.fullmatch(connection or "")
     if match is None:
         raise SdpError("SDP: no c= line with an IPv4 or IPv6 address")
     try:
