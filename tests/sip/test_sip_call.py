@@ -245,10 +245,20 @@ def test_what_a_bye_was_answered_with(talk: Talk, status: int, confirmed: bool) 
     assert talk.tells() == Over(HungUpBy.CALLER, confirmed=confirmed)
 
 
-def test_a_bye_whose_transport_fails(talk: Talk) -> None:
+def test_a_bye_over_udp_is_resent_although_its_transport_fails(talk: Talk) -> None:
+    """An unreachable port may come back; a call left open costs money."""
     talk.connect()
     talk.hang_up().sends("BYE")
     talk.take(talk.call.unreachable(Hop("udp", "192.0.2.9", 5070), 0))
+    talk.quiet().run(0.5)
+    talk.sends("BYE")
+
+
+def test_a_bye_over_tcp_whose_transport_fails_is_over_and_not_confirmed() -> None:
+    talk = Talk(hop=TCP)
+    talk.connect()
+    talk.hang_up().sends("BYE")
+    talk.take(talk.call.unreachable(Hop("tcp", "192.0.2.9", 5070), 0))
     assert talk.tells() == Over(HungUpBy.CALLER, confirmed=False)
 
 
@@ -407,6 +417,18 @@ def test_a_second_answer_of_a_fork_is_acknowledged_and_hung_up(talk: Talk) -> No
     talk.says(200)
     talk.quiet().hang_up()
     assert talk.sends("BYE").to.tag == "a"
+
+
+def test_a_fork_that_answers_after_our_call_was_over_is_hung_up() -> None:
+    talk = Talk(hop=TCP)
+    invite = talk.start()
+    talk.accept(invite, tag="a").tells()
+    talk.hang_up().sends("ACK")
+    talk.answer(talk.sends("BYE"), 200).tells()
+    talk.at(31)
+    assert not talk.call.finished
+    talk.accept(invite, tag="b").sends("ACK")
+    assert talk.sends("BYE").to.tag == "b"
 
 
 def test_the_bye_of_a_stray_fork_is_resent_after_the_calls_own_end(talk: Talk) -> None:

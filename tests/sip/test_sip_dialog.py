@@ -7,7 +7,7 @@ from sip_talk import OFFER, THEIRS, Talk
 
 from outdial.model import HungUpBy
 from outdial.sip import sdp
-from outdial.sip.words import Accepted, Credentials, Hop, KeyPressed, MediaMoved, Over
+from outdial.sip.words import Accepted, Credentials, Hop, KeyPressed, MediaMoved, Over, Refused
 
 SDP = ("Content-Type", "application/sdp")
 HOLD = sdp.offer(address="192.0.2.1", port=6000, session_id=5, version=2, direction="sendonly")
@@ -161,6 +161,23 @@ def test_a_re_invite_is_answered_again_until_its_ack(talk: Talk) -> None:
     assert talk.says(200).to_bytes() == first.to_bytes()
     talk.asks("ACK", cseq=101, branch="ack")
     talk.at(100)
+
+
+def test_over_tcp_too_a_2xx_is_resent_until_its_ack_but_no_refusal(talk: Talk) -> None:
+    tcp = Hop("tcp", "192.0.2.44", 5099)
+    talk.receive(talk.request("INVITE", SDP, body=b"nonsense"), tcp).says(488)
+    talk.at(10).receive(talk.request("INVITE", SDP, body=HOLD), tcp).says(200)
+    talk.tells()
+    talk.run(0.5).says(200)
+    assert talk.hop == tcp
+
+
+def test_our_bye_ends_the_repeating_of_our_answer(talk: Talk) -> None:
+    talk.asks("INVITE", SDP, body=HOLD)
+    talk.says(200)
+    talk.tells()
+    talk.hang_up().run(3)
+    assert len(talk.resends("BYE")) == 3
 
 
 def test_an_answer_that_is_never_acknowledged_ends_the_call(talk: Talk) -> None:
@@ -399,6 +416,12 @@ def test_too_short_an_interval_for_the_first_invite() -> None:
     assert (invite.cseq[0], invite.get("Session-Expires"), invite.get("Min-SE")) == (2, "900", "900")
     talk.answer(invite, 422, ("Min-SE", "900"), tag="far").sends("ACK")
     talk.tells()
+
+
+def test_an_interval_too_short_where_none_was_offered_is_a_refusal() -> None:
+    talk = Talk()
+    talk.answer(talk.start(), 422, ("Min-SE", "900"), tag="far").sends("ACK")
+    assert talk.tells() == Refused(422, "Reason")
 
 
 def test_a_session_timer_that_was_not_asked_for_is_honoured(talk: Talk) -> None:

@@ -94,12 +94,14 @@ class World:
         if self.books.ends:
             return  # nobody would bring it back
         self.crashed = True
+        self.books.crash()
         self.trace.append(f"{self.now:.3f} crash")
         dialog = self.call.dialog
         if self._stored and dialog is not None:
             self.call = Call.restored(self.spec, dialog, random=Random(9))
             self.after(self.random.uniform(0, 40), lambda: self.take(self.call.hang_up(self.now, 41)))
         else:
+            self.books.accepted.clear()  # nobody knows of it
             self.call = Call.abandoned(self.spec, random=Random(9))
             self.take(self.call.start(self.now))
 
@@ -129,6 +131,7 @@ class World:
             self.after(max(0.0, wake - self.now) + self.random.choice((0.0, 0.03)), self._poll)
 
     def _poll(self) -> None:
+        self._polled = -1.0
         self.take(self.call.poll(self.now))
         wake = self.call.wake_at()
         assert wake is None or wake > self.now, "it wants to be polled again at once"
@@ -174,6 +177,7 @@ class Books:
         self._before: set[bytes] = set()
         self._late: set[bytes] = set()
         self._acked: set[str | None] = set()
+        self.forgotten: set[str | None] = set()  # forks that were being hung up when the engine died
         self._answered: set[str | None] = set()
         self._finished_at: float | None = None
 
@@ -223,6 +227,9 @@ class Books:
         assert data not in self._before, "the CANCEL is resent after the end"
         assert data in self._late or (isinstance(heard, Response) and heard.status < 200)
         self._late.add(data)
+
+    def crash(self) -> None:
+        self.forgotten = self._acked - set(self.accepted)
 
     def look(self) -> None:
         if self._finished_at is None and self._world.call.finished:
@@ -394,7 +401,10 @@ class FarEnd:
     def close(self) -> None:
         """No call is left open, and no telephone rang longer than somebody wanted it."""
         for dialog in self.dialogs.values():
-            assert dialog.closed, f"dialog {dialog.tag} is open at the far end"
+            excused = dialog.tag in self._world.books.forgotten or (
+                self._world.failed and not self._world.udp
+            )
+            assert dialog.closed or excused, f"dialog {dialog.tag} is open at the far end"
         for server in self._servers.values():
             relieved = server.cancelled or server.status not in (None, 480)
             excused = self._world.crashed or self._world.failed or not server.told

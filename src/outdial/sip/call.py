@@ -386,7 +386,7 @@ class Call:
         tag = request.from_.tag or ""
         leg = self._legs.get(tag)
         dialog = leg.dialog if leg else self._early.get(tag)
-        if dialog is None or not dialog.has(request):
+        if request.to.tag != self.spec.from_tag:
             return None
         ending = self._phase in (Phase.ENDING, Phase.OVER) or (leg and leg is not self._main)
         return None if ending and request.method != "BYE" else dialog
@@ -475,9 +475,6 @@ class Call:
         cseq, method = response.cseq
         if method != "INVITE" or not 200 <= response.status < 300:
             return []
-        leg = self._legs.get(response.to.tag or "")
-        if leg and cseq in leg.acks:
-            return [leg.acks[cseq]]
         ours = cseq <= self._cseq and response.via.branch == f"{BRANCH}{self.spec.branch}{cseq}"
         return self._success(response, now) if ours else []
 

@@ -153,10 +153,6 @@ class Dialog:
         self.remote_cseq: int | None = None
         self._spec = spec
 
-    def has(self, request: Request) -> bool:
-        """The request belongs to this dialog (§12.2.2)."""
-        return request.from_.tag == (self.state.remote_tag or None) and request.to.tag == self.state.local_tag
-
     def retarget(self, message: Request | Response) -> None:
         """A target refresh: requests go to its Contact from now on (§12.2)."""
         target = _target(message)

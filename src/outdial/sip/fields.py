@@ -238,6 +238,20 @@ def parse_name_addrs(text: str) -> list[NameAddr]:
     return [NameAddr.parse(element) for element in split_list(text)]
 
 
+def plain_route(text: str) -> str:
+    """One Record-Route as a Route header and a store can have it: as it stands, but without a display name.
+
+    Raises `ParseError`.
+    """
+    route = NameAddr.parse(text)
+    if route.display is not None:
+        route.display = None
+        text = str(route)
+    if not (text.isascii() and text.isprintable()):
+        raise ParseError("Record-Route: not printable ASCII")
+    return text
+
+
 def split_list(text: str) -> list[str]:
     """Split at the commas that stand neither in quotes nor in <>; empty elements are left out.
 

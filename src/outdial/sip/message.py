@@ -24,6 +24,7 @@ from outdial.sip.fields import (
     first_via,
     parse_name_addrs,
     parse_params,
+    plain_route,
     split_list,
 )
 
@@ -161,7 +162,7 @@ class Message:
     @property
     def record_routes(self) -> list[str]:
         """The Record-Route set in its order, each as it stands, but without a display name."""
-        return [_route(element) for element in self.all("Record-Route")]
+        return [plain_route(element) for element in self.all("Record-Route")]
 
     def to_bytes(self) -> bytes:
         """Write the message; Content-Length is always ours.
@@ -369,16 +370,6 @@ def _check_request(request: Request, method: str) -> None:
     date = request.get("Date")
     if date is not None and not _GMT.fullmatch(date):
         raise ParseError("Date: not in the form of RFC 1123, GMT")
-
-
-def _route(element: str) -> str:
-    route = NameAddr.parse(element)
-    if route.display is not None:
-        route.display = None
-        return str(route)
-    if not (element.isascii() and element.isprintable()):
-        raise ParseError("Record-Route: not printable ASCII")
-    return element
 
 
 @dataclass(frozen=True, slots=True)

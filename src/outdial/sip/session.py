@@ -46,7 +46,11 @@ class SessionTimer:
     def raised(self, response: Response) -> bool:
         """A 422 names a longer interval than was offered: offer that (§7.4). False: it names none."""
         asked = _seconds(response.get("Min-SE"))
-        if asked is None or asked <= max(self._min_se, self.interval or self.wanted):
+        if (
+            not (self.wanted or self.interval)
+            or asked is None
+            or asked <= max(self._min_se, self.interval or self.wanted)
+        ):
             return False
         self._min_se = self.wanted = asked
         self.interval = max(self.interval, asked) if self.interval else 0

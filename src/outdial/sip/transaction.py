@@ -233,8 +233,13 @@ class NonInviteTransaction(ClientTransaction):
             self.state = State.TERMINATED
 
     def fail(self, now: float) -> list[Effect]:
-        """The transport reported that the request did not arrive (§17.1.4)."""
-        if not self.waiting:
+        """The transport reported that the request did not arrive (§17.1.4).
+
+        What ends a call is resent over UDP all the same: an unreachable port may come back within 32 s, and
+        a call left open costs somebody money.
+        """
+        ends_a_call = self.request.method in ("BYE", "CANCEL") and self.hop.transport == "udp"
+        if not self.waiting or ends_a_call:
             return []
         self.abandon(now)
         return self._then(NO_TRANSPORT, now)
