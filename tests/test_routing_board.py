@@ -178,6 +178,10 @@ def _any_schedule(chance: random.Random, shares: int) -> None:
             assert Counter(name for _, name in running)[trunk.name] <= trunk.max_channels
         elif turn < 0.9 and running:
             at, name = running.pop(chance.randrange(len(running)))
+            if chance.random() < 0.3:
+                engines[at].failed(name, 503, now)
+            else:
+                engines[at].succeeded(name, now)
             engines[at].released(name, now)
         else:
             changed = chance.choice(list(trunks.values()))

@@ -8,7 +8,7 @@ import io
 import json
 import re
 import shlex
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -101,6 +101,13 @@ def stored(database: str) -> list[Trunk]:
     return asyncio.run(read())
 
 
+def document_of(trunk: Trunk) -> dict[str, Any]:
+    """Every field but the password, under its name in camelCase."""
+    found = asdict(trunk) | {"prefix_rules": [asdict(rule) for rule in trunk.prefix_rules]}
+    del found["password"]
+    return {re.sub("_(.)", lambda m: m[1].upper(), name): value for name, value in found.items()}
+
+
 def added(run: Run, *more: str) -> None:
     assert run("trunk", "add", "carrier", "--host", "sip.example.com", *more).code == 0
 
@@ -120,7 +127,7 @@ def test_every_field_is_an_option(run: Run, database: str) -> None:
     made = run("trunk", "add", "b", *EVERYTHING, "--json")
     assert made.code == 0, made.err
     assert stored(database) == [FULL]
-    assert listed(run) == [json.loads(made.out)]
+    assert listed(run) == [json.loads(made.out)] == [document_of(FULL)]
     row = "b\treserve\t2\t7\t[2001:db8::1]:5080/tls\t4711\t2.5\t12\t600\tdisabled\n"
     assert run("trunk", "list").out == row
 

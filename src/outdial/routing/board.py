@@ -215,7 +215,7 @@ class Board:
         )
 
     def _group(self, group: str) -> list[_Line]:
-        return [line for line in self._lines.values() if line.trunk.group == group and not line.removed]
+        return [line for line in self._lines.values() if line.trunk.group == group]
 
     def _room(self, line: _Line, now: float) -> int:
         if self._bar(line, now) is not None:

@@ -47,13 +47,13 @@ class Trunks:
             return await tx.fetchrow("add_trunk", *_columns(trunk, sealed), self._now()) is not None
 
     async def change(self, name: str, revise: Callable[[Trunk], Trunk]) -> Trunk | None:
-        """Store what `revise` makes of the trunk, under its row lock; None when there is no such trunk.
+        """Store what `revise` makes of the trunk, one change at a time; None when there is no such trunk.
 
         `revise` gets a password as `KEPT`. What it raises keeps everything as it was.
         """
         async with self._db.transaction() as tx:
             await tx.execute("bump_routing")
-            row = await tx.fetchrow("lock_trunk", name)
+            row = await tx.fetchrow("trunk", name)
             if row is None:
                 return None
             revised = revise(_trunk(row))

@@ -6,8 +6,8 @@ INSERT INTO trunk (name, host, port, transport, trunk_group, position, weight, o
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)
 ON CONFLICT DO NOTHING RETURNING name
 
--- name: lock_trunk
-SELECT * FROM trunk WHERE name = $1 FOR NO KEY UPDATE
+-- name: trunk
+SELECT * FROM trunk WHERE name = $1
 
 -- name: write_trunk
 UPDATE trunk SET host = $2, port = $3, transport = $4, trunk_group = $5, position = $6, weight = $7,
@@ -23,7 +23,8 @@ DELETE FROM trunk WHERE name = $1 RETURNING name
 SELECT * FROM trunk ORDER BY trunk_group, position, name
 
 -- name: bump_routing
--- In the transaction of every change: whoever sees the new version sees the change.
+-- First in the transaction of every change: whoever sees the new version sees the change, and one change
+-- waits for the other at this row.
 INSERT INTO routing_version (only_row, version) VALUES (true, 1)
 ON CONFLICT (only_row) DO UPDATE SET version = routing_version.version + 1
 
