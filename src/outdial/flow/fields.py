@@ -82,7 +82,7 @@ def read_fields(
         found.problem(place, "must be an object")
         return None
     before = len(found.problems)
-    for name in value.keys() - fields.keys() - set(also):
+    for name in sorted(value.keys() - fields.keys() - set(also)):
         found.problem(inside(place, name), f"no such field{near(name, [*fields, *also])}")
     read: dict[str, Any] = {}
     for name, rule in fields.items():
