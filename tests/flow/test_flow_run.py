@@ -261,6 +261,17 @@ def test_a_value_is_said_with_its_default_or_the_flows_or_the_step_goes_otherwis
     assert one(given.start(), SayText).text == "Hello Ann, Köln{}"
 
 
+def test_an_empty_value_is_missing() -> None:
+    """As in the contract, where null and "" are absent."""
+    run = run_of(steps(a={"say": {"text": "{name|you}"}, "next": "end"}), {"name": ""})
+    assert one(run.start(), SayText).text == "you"
+    cases = [{"present": True, "next": "yes"}]
+    document = steps(a={"branch": {"on": "{x|}", "cases": cases}, "otherwise": "end"}, yes={"hangup": {}})
+    empty = run_of(document)
+    empty.start()
+    assert empty.visited == ["a", "end"]
+
+
 def test_control_characters_of_a_value_are_not_said() -> None:
     run = run_of(steps(a={"say": {"text": "{x}"}, "next": "end"}), {"x": "one\x1b[0m\ntwo\x00"})
     assert one(run.start(), SayText).text == "one [0m two"

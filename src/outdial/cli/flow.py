@@ -133,9 +133,7 @@ def check(
         checked = flows.check(_document(file), prompts=prompts, can_say=_can_say(can_say))
     except flows.FlowError as error:
         _print_problems(error.problems, json)
-        raise Refused(
-            f"{file.name}: {len(error.problems)} problem{'s'[: len(error.problems) != 1]}"
-        ) from error
+        raise Refused(f"{file.name}: problems: {len(error.problems)}") from error
     if json:
         print_json({"problems": [], "prompts": sorted(checked.prompts)})
     else:
@@ -209,15 +207,25 @@ def show(
     database: Database = None,
     pg_bin: PgBin = None,
     pg_user: PgUser = None,
+    json: Json = False,
 ) -> None:
-    """Print a flow's document, as JSON that `flow add` takes again."""
-    import json
+    """Print a flow's document, as JSON that `flow add` takes again; with --json also what `list` says."""
+    from outdial.jsontext import decode_text
 
     options = StoreOptions(data, database, pg_bin, pg_user)
-    found = administer(options, lambda store: store.flows.one(vdn, name))
+
+    async def work(store: Store) -> StoredFlow | None:
+        await known(store, vdn)
+        return await store.flows.one(vdn, name)
+
+    found = administer(options, work)
     if found is None:
         raise _no_such_flow(vdn)
-    print(json.dumps(json.loads(found.document), indent=2))
+    document = decode_text(found.document)
+    if json:
+        print_json(_facts(found) | {"document": document})
+    else:
+        print_json(document, indent=2)
 
 
 @app.command(epilog=examples("outdial flow remove reminder --vdn 1 --data /srv/outdial"))
@@ -234,8 +242,13 @@ def remove(
     from outdial.store.flows import StillUsed
 
     options = StoreOptions(data, database, pg_bin, pg_user)
+
+    async def work(store: Store) -> bool:
+        await known(store, vdn)
+        return await store.flows.remove(vdn, name)
+
     try:
-        removed = administer(options, lambda store: store.flows.remove(vdn, name))
+        removed = administer(options, work)
     except StillUsed as error:
         raise Refused(f"flow {name} is in use: {', '.join(error.by)}; pause or end them first") from error
     if not removed:

@@ -23,9 +23,9 @@ def for_person() -> bool:
     return sys.stdout.isatty()
 
 
-def print_json(document: Any) -> None:
-    """One JSON document, in ASCII so that every locale carries it."""
-    print(json.dumps(document))
+def print_json(document: Any, *, indent: int | None = None) -> None:
+    """One JSON document, in ASCII so that every locale carries it; `indent` spreads it over lines."""
+    print(json.dumps(document, indent=indent))
 
 
 def print_rows(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

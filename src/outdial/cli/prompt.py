@@ -104,12 +104,15 @@ def remove(
     from outdial.store.flows import StillUsed
 
     options = StoreOptions(data, database, pg_bin, pg_user)
+
+    async def work(store: Store) -> bool:
+        await known(store, vdn)
+        return await store.flows.remove_prompt(vdn, name)
+
     try:
-        removed = administer(options, lambda store: store.flows.remove_prompt(vdn, name))
+        removed = administer(options, work)
     except StillUsed as error:
-        raise Refused(
-            f"prompt {name} is in use: {', '.join(error.by)}; change or remove that first"
-        ) from error
+        raise Refused(f"prompt {name} is in use: {', '.join(error.by)}; change that first") from error
     if not removed:
         raise Refused(f"VDN {vdn} has no such prompt; `outdial prompt list --vdn {vdn}` lists them")
     print(f"prompt {name} removed")

@@ -234,7 +234,8 @@ def document_text(document: Any) -> str:
 def check(document: Any, *, prompts: Collection[str] | None, can_say: bool) -> Flow:
     """The document as a flow.
 
-    `prompts` are those of the VDN (None: not judged); `can_say`: the engine has a voice. Raises `FlowError` with every problem and its place, like `steps.menu.collect.max: must be 1 to 32`.
+    `prompts` are those of the VDN (None: not judged); `can_say`: the engine has a voice. Raises `FlowError`
+    with every problem and its place, like `steps.menu.collect.max: must be 1 to 32`.
     """
     document_text(document)
     if not isinstance(document, dict):

@@ -82,7 +82,7 @@ def read_fields(
         found.problem(place, "must be an object")
         return None
     before = len(found.problems)
-    for name in value.keys() - fields.keys() - set(also):
+    for name in sorted(value.keys() - fields.keys() - set(also)):
         found.problem(inside(place, name), f"no such field{near(name, [*fields, *also])}")
     read: dict[str, Any] = {}
     for name, rule in fields.items():
@@ -117,10 +117,9 @@ def inside(place: str, name: str) -> str:
 
 def near(name: str, known: Collection[str]) -> str:
     """A hint for a name that is not known."""
-    close = difflib.get_close_matches(name[:64], sorted(known), 1)
-    return (
-        f"; did you mean {close[0]}?" if close else f"; one of {', '.join(known)}" if len(known) < 10 else ""
-    )
+    if close := difflib.get_close_matches(name[:64], sorted(known), 1):
+        return f"; did you mean {close[0]}?"
+    return f"; one of {', '.join(known)}" if 0 < len(known) < 10 else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
