@@ -240,7 +240,13 @@ async def switch_of(settings: Settings, store: Store) -> AsyncIterator[Switch]:
     with scratch() as own:
         folder = settings.data / "shelf" if settings.data is not None else own
         shelf = Shelf(store, folder, can_say=voice.present())
-        yield SipSwitch(endpoint, media_of(settings), shelf, StoreFacts(store).facts())
+        yield SipSwitch(
+            endpoint,
+            media_of(settings),
+            shelf,
+            StoreFacts(store).facts(),
+            thresholds=settings.amd_thresholds(),
+        )
 
 
 def media_of(settings: Settings) -> Callable[[Hop, Callable[[str, int], None]], MediaSession]:

@@ -10,6 +10,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Self
 
+from outdial.amd import AmdThresholds
 from outdial.errors import SettingError
 
 ROLES = ("api", "engine", "push")
@@ -52,6 +53,23 @@ class Settings:
     rtp_ports: str = _setting(
         "20000-29999", "FIRST-LAST of the UDP ports for audio; a call takes an even one."
     )
+    amd_initial_silence: int = _setting(
+        2500, "Answering machines: ms without a word after the answer: a machine."
+    )
+    amd_greeting: int = _setting(
+        1500, "Answering machines: ms of speech in the greeting, pauses not counted: a machine."
+    )
+    amd_after_greeting_silence: int = _setting(
+        800, "Answering machines: ms of silence after something was said: a person."
+    )
+    amd_total: int = _setting(5000, "Answering machines: ms of audio without a verdict: unsure.")
+    amd_min_word: int = _setting(100, "Answering machines: ms of sound that make a word; less is a noise.")
+    amd_between_words: int = _setting(50, "Answering machines: ms of silence that end a word.")
+    amd_max_words: int = _setting(3, "Answering machines: more words than so many: a machine.")
+    amd_max_word: int = _setting(5000, "Answering machines: ms of one word: a machine.")
+    amd_level: int = _setting(
+        256, "Answering machines: the mean of a frame's absolute 16-bit samples from which on it is sound."
+    )
     push_allow: tuple[str, ...] = _setting(
         (), "Networks (CIDR) of private addresses that results may be pushed to."
     )
@@ -64,6 +82,8 @@ class Settings:
         _within("stop_grace", self.stop_grace, 0, 25)
         _within("carrier_ring", self.carrier_ring, 0, 3600)
         _within("carrier_talk", self.carrier_talk, 0, 3600)
+        for name in (item.name for item in fields(self) if item.name.startswith("amd_")):
+            _within(name, getattr(self, name), 1, 32_767)
         _one_of("switch", (self.switch,), SWITCHES)
         _one_of("roles", self.roles, ROLES)
         _one_of("log_level", (self.log_level,), LOG_LEVELS)
@@ -87,6 +107,11 @@ class Settings:
         if not self.sip_listen:
             raise SettingError("sip_listen: name at least one HOST:PORT")
         return [_host_port("sip_listen", one, "192.0.2.5:5060 or [::1]:5060") for one in self.sip_listen]
+
+    def amd_thresholds(self) -> AmdThresholds:
+        """When the answering-machine detection decides."""
+        names = [item.name for item in fields(AmdThresholds)]
+        return AmdThresholds(**{name: getattr(self, f"amd_{name}") for name in names})
 
     def rtp_range(self) -> range:
         """The ports for audio. Raises `SettingError`."""
@@ -204,6 +229,15 @@ _KINDS = {
     "sip_external": "text",
     "sip_ca_file": "path",
     "rtp_ports": "text",
+    "amd_initial_silence": "integer",
+    "amd_greeting": "integer",
+    "amd_after_greeting_silence": "integer",
+    "amd_total": "integer",
+    "amd_min_word": "integer",
+    "amd_between_words": "integer",
+    "amd_max_words": "integer",
+    "amd_max_word": "integer",
+    "amd_level": "integer",
     "push_allow": "texts",
     "stop_grace": "number",
     "log_level": "text",

@@ -18,7 +18,7 @@ from outdial.amd import AmdThresholds
 from outdial.errors import SwitchError
 from outdial.flow import Flow, FlowRun
 from outdial.model import Answered, CallRecord, Ended, HungUpBy, Originate, Ringing, SwitchEvent, Trunk
-from outdial.routing import Board, fails_over
+from outdial.routing import Board, check_caller, fails_over
 from outdial.sip import sdp
 from outdial.sip.call import Call
 from outdial.sip.dialog import accepted, spec_ids
@@ -110,7 +110,8 @@ class Line:
             self._tried.append(trunk.name)
             way = desk.ways.get(trunk.name)
             hop = way.hop() if way is not None else None
-            if hop is not None and desk.endpoint.ready(hop):
+            sendable = check_caller(trunk.caller_id or order.caller)
+            if sendable and hop is not None and desk.endpoint.ready(hop):
                 self._send(trunk, dialed, hop, now)
                 return
         raise SwitchError("no trunk takes a call now")
