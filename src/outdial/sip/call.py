@@ -6,7 +6,6 @@ that stays without ACK and, where the call is not ours any more, without BYE.
 
 from __future__ import annotations
 
-import re
 from enum import StrEnum
 from functools import partial
 from random import Random, SystemRandom
@@ -14,13 +13,14 @@ from typing import Final
 
 from outdial.model import HungUpBy
 from outdial.sip.authenticator import Authenticator, Challenged, credentials_of
-from outdial.sip.dialog import ALLOW, BRANCH, RESTORED_STEP, Dialog, Headers, accepted, invite, listed
+from outdial.sip.dialog import ALLOW, BRANCH, RESTORED_STEP, Dialog, accepted, invite, listed, retry_after
 from outdial.sip.message import ParseError, Request, Response, reason_cause
 from outdial.sip.session import Due, SessionTimer
 from outdial.sip.transaction import (
     NO_ANSWER,
     NO_TRANSPORT,
     TIMEOUT,
+    ClientTransactions,
     InviteTransaction,
     NonInviteTransaction,
     State,
@@ -46,14 +46,13 @@ from outdial.sip.words import (
 MAX_INVITES: Final = 4
 """INVITEs of one call: the first, two with credentials, one with a longer session interval."""
 
-MAX_LEGS: Final = 16
+MAX_DIALOGS: Final = 16
 """Dialogs of one INVITE that a forking proxy may make; more are ignored."""
 
 TIMER_EXPIRED: Final = 102
 """The Q.850 cause of a call that we end because the far end fell silent."""
 
 _GIVEN_UP: Final = 487
-_SECONDS = re.compile(r"[ \t]*+([0-9]{1,9})")
 _WORDS: Final = {
     NO_ANSWER: "no answer in time",
     NO_TRANSPORT: "the transport failed",
@@ -73,20 +72,6 @@ class Phase(StrEnum):
     OVER = "over"  # Refused or Over was said; late messages are still dealt with
 
 
-class Leg:
-    """A dialog that a 2xx opened, and the ACKs it had."""
-
-    def __init__(self, dialog: Dialog) -> None:
-        self.dialog = dialog
-        self.acks: dict[int, Transmit] = {}
-
-    def acknowledge(self, cseq: int, branch: str, credentials: Headers) -> Transmit:
-        """The ACK of this INVITE, which every repetition of its 2xx gets again."""
-        while len(self.acks) > 1:
-            del self.acks[next(iter(self.acks))]
-        return self.acks.setdefault(cseq, self.dialog.ack(cseq, branch, credentials))
-
-
 class Call:
     """One outgoing call. Messages and the time go in, effects come out.
 
@@ -101,14 +86,13 @@ class Call:
         self._challenged = Challenged(self._authenticator)
         self._session = SessionTimer(spec.session_expires)
         self._serving = Serving(spec, self._session, self._hung_up, self._lost)
-        self._transactions: list[InviteTransaction | NonInviteTransaction] = []
-        self._relieving: list[NonInviteTransaction] = []  # they end what nobody wants, even after the end
+        self._transactions = ClientTransactions()
         self._invites: dict[int, InviteTransaction] = {}
         self._timers = Timers()
         self._phase = Phase.NEW
-        self._legs: dict[str, Leg] = {}
+        self._dialogs: dict[str, Dialog] = {}
         self._early: dict[str, Dialog] = {}
-        self._main: Leg | None = None
+        self._main: Dialog | None = None
         self._cseq = 0
         self._cancelled = False  # a CANCEL is out
         self._cause: int | None = None
@@ -127,10 +111,10 @@ class Call:
         call._phase = Phase.ANSWERED
         call._cseq = dialog.local_cseq
         call._serving.offering = False
-        leg = Leg(Dialog(spec, dialog))
-        leg.acknowledge(dialog.local_cseq, call._token(), ())
-        leg.dialog.skip(dialog.local_cseq + RESTORED_STEP)
-        call._main = call._legs[dialog.remote_tag] = leg
+        restored = Dialog(spec, dialog)
+        restored.acknowledge(dialog.local_cseq, call._token(), ())
+        restored.skip(dialog.local_cseq + RESTORED_STEP)
+        call._main = call._dialogs[dialog.remote_tag] = restored
         return call
 
     @classmethod
@@ -151,13 +135,12 @@ class Call:
     @property
     def dialog(self) -> DialogState | None:
         """The confirmed dialog, to be stored."""
-        return self._main.dialog.state if self._main else None
+        return self._main.state if self._main else None
 
     @property
     def finished(self) -> bool:
         """Nothing more can come, nothing more is sent."""
-        pending = any(not transaction.over for transaction in self._transactions)
-        return self._phase is Phase.OVER and not pending and self._serving.answers.empty
+        return self._phase is Phase.OVER and self._transactions.over and self._serving.answers.empty
 
     def start(self, now: float) -> list[Effect]:
         """Send the INVITE; for an abandoned call the CANCELs."""
@@ -170,10 +153,10 @@ class Call:
 
     def acknowledge(self, now: float) -> list[Effect]:
         """The dialog is stored: send the ACK. From now on each repetition of the 2xx gets it again."""
-        leg = self._main
-        if leg is None or self._phase is not Phase.ANSWERED or leg.acks:
+        dialog = self._main
+        if dialog is None or self._phase is not Phase.ANSWERED or dialog.acks:
             return []
-        return [self._ack(leg, leg.dialog.state.local_cseq)]
+        return [self._ack(dialog, dialog.state.local_cseq)]
 
     def cancel(self, now: float) -> list[Effect]:
         """Give up: CANCEL as soon as a provisional response came, never before (RFC 3261 §9.1).
@@ -209,29 +192,20 @@ class Call:
 
     def unreachable(self, hop: Hop, now: float) -> list[Effect]:
         """The transport to this hop failed. A call that rings goes on: its answer may come another way."""
-        effects: list[Effect] = []
-        for transaction in list(self._transactions):
-            if transaction.hop == hop:
-                effects += transaction.fail(now)
-        return effects
+        return self._transactions.fail(hop, now)
 
     def wake_at(self) -> float | None:
         """When `poll` has something to do."""
-        times = [transaction.wake_at() for transaction in self._transactions]
-        times += [self._serving.answers.wake_at(), self._session.wake_at(), self._timers.next()]
-        return min((at for at in times if at is not None), default=None)
+        sources = (self._transactions, self._serving.answers, self._session, self._timers)
+        return min((at for source in sources if (at := source.wake_at()) is not None), default=None)
 
     def poll(self, now: float) -> list[Effect]:
         """Do what is due."""
-        effects: list[Effect] = []
-        for transaction in list(self._transactions):
-            effects += transaction.poll(now)
-        effects += self._serving.answers.poll(now)
+        effects = [*self._transactions.poll(now), *self._serving.answers.poll(now)]
         while self._timers.pop(now):
             effects += self._unheard(now)
         while due := self._session.pop(now):
             effects += self._refresh(now) if due is Due.REFRESH else self.hang_up(now, TIMER_EXPIRED)
-        self._transactions = [one for one in self._transactions if not one.over]
         return effects
 
     # -- before an answer --------------------------------------------------------------------------------
@@ -243,8 +217,7 @@ class Call:
         request = invite(self.spec, self._cseq, extra) if extra else first
         transaction = InviteTransaction(request, self.spec.hop, self._inviting, self.spec.timer_b)
         self._invites[self._cseq] = transaction
-        self._transactions.append(transaction)
-        return transaction.begin(now)
+        return self._transactions.begin(transaction, now)
 
     def _inviting(self, answer: Response | int, now: float) -> list[Effect]:
         if isinstance(answer, int):
@@ -262,7 +235,7 @@ class Call:
 
     def _meet_early(self, response: Response) -> None:
         tag = response.to.tag
-        if response.status > 100 and tag and tag not in self._early and len(self._early) < MAX_LEGS:
+        if response.status > 100 and tag and tag not in self._early and len(self._early) < MAX_DIALOGS:
             self._early[tag] = Dialog(self.spec, accepted(self.spec, response))
 
     def _cancel(self, now: float) -> list[Effect]:
@@ -276,7 +249,8 @@ class Call:
         else:
             self._timers.set("cancelled", now + TIMEOUT)
         reason = f"Q.850;cause={self._cause}" if self._cause is not None else None
-        return self._send(cancel_of(pending.request, reason), self.spec.hop, _ignore, now)
+        cancel = cancel_of(pending.request, reason)
+        return self._transactions.begin(NonInviteTransaction(cancel, self.spec.hop, _ignore), now)
 
     def _refusal(self, response: Response, now: float) -> list[Effect]:
         if self._phase not in (Phase.CALLING, Phase.CANCELLING):
@@ -292,7 +266,7 @@ class Call:
             response.status,
             response.reason,
             cause=reason_cause(response),
-            retry_after=_retry_after(response),
+            retry_after=retry_after(response),
             rang=self._rang,
         )
         return self._end(refused, now)
@@ -312,9 +286,6 @@ class Call:
 
     def _unheard(self, now: float) -> list[Effect]:
         """A cancelled INVITE had no final answer."""
-        for transaction in self._invites.values():
-            if transaction.waiting:
-                transaction.abandon(now)
         nothing = self._ghosts is not None and not self._ghosts
         return self._end_locally(481 if nothing else NO_ANSWER, now)
 
@@ -327,10 +298,10 @@ class Call:
         for cseq in sorted(self._ghosts or ()):
             request = invite(self.spec, cseq)
             ghost = InviteTransaction(request, self.spec.hop, self._inviting)
-            ghost.abandon(now)
+            self._transactions.keep(ghost, now)
             self._invites[cseq] = ghost
-            self._transactions.append(ghost)
-            effects += self._send(cancel_of(request), self.spec.hop, partial(self._laid, cseq), now)
+            cancel = NonInviteTransaction(cancel_of(request), self.spec.hop, partial(self._laid, cseq))
+            effects += self._transactions.begin(cancel, now)
         return effects
 
     def _laid(self, cseq: int, answer: Response | int, now: float) -> list[Effect]:
@@ -347,62 +318,61 @@ class Call:
 
     def _success(self, response: Response, now: float) -> list[Effect]:
         tag, cseq = response.to.tag or "", response.cseq[0]
-        leg = self._legs.get(tag)
-        if leg is not None:
-            ack = leg.acks.get(cseq)
+        dialog = self._dialogs.get(tag)
+        if dialog is not None:
+            ack = dialog.acks.get(cseq)
             return [ack] if ack else []
-        if len(self._legs) >= MAX_LEGS:
+        if len(self._dialogs) >= MAX_DIALOGS:
             return []
-        leg = self._legs[tag] = self._open(tag, response)
+        dialog = self._dialogs[tag] = self._open(tag, response)
         if self._phase is Phase.CALLING:
-            return self._answered(leg, response, now)
-        ack = self._ack(leg, cseq)
+            return self._answered(dialog, response, now)
+        ack = self._ack(dialog, cseq)
         if self._phase is Phase.CANCELLING:
-            self._main = leg
-            return [ack, *self._leave(leg, now)]
-        return [ack, *self._ask(leg, "BYE", _ignore, now)]
+            self._main = dialog
+            return [ack, *self._leave(dialog, now)]
+        return [ack, *self._ask(dialog, "BYE", _ignore, now)]
 
-    def _open(self, tag: str, response: Response) -> Leg:
+    def _open(self, tag: str, response: Response) -> Dialog:
         dialog = Dialog(self.spec, accepted(self.spec, response))
         early = self._early.get(tag)
         dialog.remote_cseq = early.remote_cseq if early else None
-        return Leg(dialog)
+        return dialog
 
-    def _answered(self, leg: Leg, response: Response, now: float) -> list[Effect]:
-        self._phase, self._main = Phase.ANSWERED, leg
+    def _answered(self, dialog: Dialog, response: Response, now: float) -> list[Effect]:
+        self._phase, self._main = Phase.ANSWERED, dialog
         self._early.clear()
         self._serving.offering = False
         self._updates = "UPDATE" in listed(response, "Allow")
         self._session.agreed(response, now)
-        return [Accepted(leg.dialog.state, response.body)]
+        return [Accepted(dialog.state, response.body)]
 
-    def _ack(self, leg: Leg, cseq: int) -> Transmit:
+    def _ack(self, dialog: Dialog, cseq: int) -> Transmit:
         invited = self._invites.get(cseq)
-        return leg.acknowledge(cseq, self._token(), credentials_of(invited.request) if invited else ())
+        return dialog.acknowledge(cseq, self._token(), credentials_of(invited.request) if invited else ())
 
     # -- within the dialog -------------------------------------------------------------------------------
 
     def _dialog_of(self, request: Request) -> Dialog | None:
         tag = request.from_.tag or ""
-        leg = self._legs.get(tag)
-        dialog = leg.dialog if leg else self._early.get(tag)
+        dialog = self._dialogs.get(tag)
         if request.to.tag != self.spec.from_tag:
             return None
-        ending = self._phase in (Phase.ENDING, Phase.OVER) or (leg and leg is not self._main)
-        return None if ending and request.method != "BYE" else dialog
+        ending = self._phase in (Phase.ENDING, Phase.OVER) or (dialog and dialog is not self._main)
+        return None if ending and request.method != "BYE" else dialog or self._early.get(tag)
 
     def _refresh(self, now: float) -> list[Effect]:
         """Refresh the session: by UPDATE, which is cheaper, where the far end takes it (RFC 4028 §7.4)."""
-        leg = self._main
-        if leg is None or self._phase is not Phase.ANSWERED:
+        dialog = self._main
+        if dialog is None or self._phase is not Phase.ANSWERED:
             return []
-        if self._refreshing or self._serving.answers.negotiating or not leg.acks:
+        if self._refreshing or self._serving.answers.negotiating or not dialog.acks:
             self._session.failed(now)
             return []
         self._refreshing = True
         method = "UPDATE" if self._updates else "INVITE"
         self._serving.offering = method == "INVITE"
-        return self._ask(leg, method, self._refreshed, now)
+        return self._ask(dialog, method, self._refreshed, now)
 
     def _refreshed(self, answer: Response | int, now: float) -> list[Effect]:
         self._refreshing = self._serving.offering = False
@@ -410,7 +380,7 @@ class Call:
             return []
         status = answer if isinstance(answer, int) else answer.status
         if isinstance(answer, Response) and status < 300:
-            self._main.dialog.retarget(answer)
+            self._main.retarget(answer)
             self._session.agreed(answer, now)
         elif status in (408, 481):
             return self.hang_up(now, TIMER_EXPIRED)
@@ -427,11 +397,9 @@ class Call:
 
     def _hung_up(self, request: Request, now: float) -> list[Effect]:
         """A BYE of the far end."""
-        leg = self._legs.get(request.from_.tag or "")
-        if leg is None or leg is not self._main:
-            for transaction in self._relieving:
-                if transaction.request.to.tag == request.from_.tag:
-                    transaction.abandon(now)
+        dialog = self._dialogs.get(request.from_.tag or "")
+        if dialog is None or dialog is not self._main:
+            self._transactions.relieved(request.from_.tag, now)
             return []
         if self._phase is Phase.ANSWERED:
             return self._end(Over(HungUpBy.CALLEE, reason_cause(request)), now)
@@ -443,12 +411,12 @@ class Call:
 
     # -- ending ------------------------------------------------------------------------------------------
 
-    def _leave(self, leg: Leg, now: float) -> list[Effect]:
+    def _leave(self, dialog: Dialog, now: float) -> list[Effect]:
         self._phase = Phase.ENDING
         self._timers.stop()
         self._session.stop()
         self._serving.answers.quiet()
-        return self._ask(leg, "BYE", self._left, now)
+        return self._ask(dialog, "BYE", self._left, now)
 
     def _left(self, answer: Response | int, now: float) -> list[Effect]:
         if self._phase is not Phase.ENDING:
@@ -461,70 +429,62 @@ class Call:
         self._timers.stop()
         self._session.stop()
         self._serving.answers.quiet()
-        for transaction in self._transactions:
-            if transaction.waiting and transaction not in self._relieving:
-                transaction.abandon(now)
+        self._transactions.abandon(now)
         return [effect]
 
     # -- sending and receiving ---------------------------------------------------------------------------
 
     def _response(self, response: Response, now: float) -> list[Effect]:
-        for transaction in self._transactions:
-            if transaction.matches(response):
-                return transaction.receive(response, now)
+        transaction = self._transactions.match(response)
+        if transaction is not None:
+            return transaction.receive(response, now)
         cseq, method = response.cseq
         if method != "INVITE" or not 200 <= response.status < 300:
             return []
         ours = cseq <= self._cseq and response.via.branch == f"{BRANCH}{self.spec.branch}{cseq}"
         return self._success(response, now) if ours else []
 
-    def _send(
-        self, request: Request, hop: Hop, then: Then, now: float, relieving: bool = False
-    ) -> list[Effect]:
-        transaction = NonInviteTransaction(request, hop, then)
-        self._transactions.append(transaction)
-        if relieving:
-            self._relieving.append(transaction)
-        return transaction.begin(now)
-
     def _ask(
-        self, leg: Leg, method: str, then: Then, now: float, challenged: Challenged | None = None
+        self, dialog: Dialog, method: str, then: Then, now: float, challenged: Challenged | None = None
     ) -> list[Effect]:
         """A request within a dialog, repeated with credentials where it is challenged."""
         challenged = challenged or Challenged(self._authenticator)
-        extra = [*self._about(leg, method), *challenged.headers(method, leg.dialog.uri)]
+        extra = [*self._about(dialog, method), *challenged.headers(method, dialog.uri)]
         body = self._serving.media.sent if method == "INVITE" else b""
-        request, hop = leg.dialog.request(method, self._token(), extra, body)
+        request, hop = dialog.request(method, self._token(), extra, body)
 
         def answered(answer: Response | int, now: float) -> list[Effect]:
             if self._may_repeat(method) and isinstance(answer, Response) and challenged.meet(answer):
-                return self._ask(leg, method, then, now, challenged)
+                return self._ask(dialog, method, then, now, challenged)
             return then(answer, now)
 
-        if method != "INVITE":
-            return self._send(request, hop, answered, now, relieving=leg is not self._main)
-        reinvite = InviteTransaction(request, hop, partial(self._reinviting, leg, request, answered))
-        self._transactions.append(reinvite)
-        return reinvite.begin(now)
+        transaction: InviteTransaction | NonInviteTransaction
+        if method == "INVITE":
+            transaction = InviteTransaction(
+                request, hop, partial(self._reinviting, dialog, request, answered)
+            )
+        else:
+            transaction = NonInviteTransaction(request, hop, answered)
+        return self._transactions.begin(transaction, now, relieving=dialog is not self._main)
 
     def _reinviting(
-        self, leg: Leg, request: Request, answered: Then, answer: Response | int, now: float
+        self, dialog: Dialog, request: Request, answered: Then, answer: Response | int, now: float
     ) -> list[Effect]:
         if isinstance(answer, int) or answer.status >= 300:
             return answered(answer, now)
         cseq = request.cseq[0]
-        if answer.status < 200 or cseq in leg.acks:
-            return [leg.acks[cseq]] if answer.status >= 200 else []
+        if answer.status < 200 or cseq in dialog.acks:
+            return [dialog.acks[cseq]] if answer.status >= 200 else []
         effects = answered(answer, now)
-        ack = leg.acknowledge(cseq, self._token(), credentials_of(request))
+        ack = dialog.acknowledge(cseq, self._token(), credentials_of(request))
         moved = answer.body and self._phase is Phase.ANSWERED
         return [ack, *effects, *([MediaMoved(answer.body)] if moved else [])]
 
-    def _about(self, leg: Leg, method: str) -> list[tuple[str, str]]:
+    def _about(self, dialog: Dialog, method: str) -> list[tuple[str, str]]:
         """The headers that a request of this method has besides those of the dialog."""
         if method != "BYE":
             return [("Allow", ALLOW), ("Supported", "timer"), *self._session.offer(refresh=True)]
-        if leg is not self._main or self._cause is None:
+        if dialog is not self._main or self._cause is None:
             return []
         return [("Reason", f"Q.850;cause={self._cause}")]
 
@@ -537,8 +497,3 @@ class Call:
 
 def _ignore(answer: Response | int, now: float) -> list[Effect]:
     return []
-
-
-def _retry_after(response: Response) -> int | None:
-    match = _SECONDS.match(response.get("Retry-After") or "")
-    return int(match[1]) if match else None

@@ -7,6 +7,7 @@ transport that they speak, and few of them listen on both.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
@@ -19,6 +20,8 @@ ALLOW: Final = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE"
 BRANCH: Final = "z9hG4bK"
 RESTORED_STEP: Final = 100_000
 """Higher than any number of requests that a dialog may have sent since it was stored."""
+
+_SECONDS = re.compile(r"[ \t]*+([0-9]{1,9})")
 
 Headers = Sequence[tuple[str, str]]
 
@@ -145,12 +148,19 @@ def listed(message: Request | Response, name: str) -> list[str]:
         return []
 
 
+def retry_after(message: Request | Response) -> int | None:
+    """The seconds of a Retry-After header, which may have a comment and parameters (§20.33)."""
+    match = _SECONDS.match(message.get("Retry-After") or "")
+    return int(match[1]) if match else None
+
+
 class Dialog:
     """A confirmed dialog of a call."""
 
     def __init__(self, spec: CallSpec, state: DialogState) -> None:
         self.state = state
         self.remote_cseq: int | None = None
+        self.acks: dict[int, Transmit] = {}
         self._spec = spec
 
     def retarget(self, message: Request | Response) -> None:
@@ -175,10 +185,15 @@ class Dialog:
         self.skip(self.state.local_cseq + 1)
         return self._request(method, self.state.local_cseq, branch, extra, body)
 
-    def ack(self, cseq: int, branch: str, credentials: Headers = ()) -> Transmit:
-        """The ACK of a 2xx to the INVITE with this number (§13.2.2.4)."""
+    def acknowledge(self, cseq: int, branch: str, credentials: Headers = ()) -> Transmit:
+        """The ACK of a 2xx to the INVITE with this number, which each repetition gets again (§13.2.2.4).
+
+        The last two are kept in `acks`.
+        """
         request, hop = self._request("ACK", cseq, branch, credentials, b"")
-        return Transmit(request.to_bytes(), hop)
+        while len(self.acks) > 1:
+            del self.acks[next(iter(self.acks))]
+        return self.acks.setdefault(cseq, Transmit(request.to_bytes(), hop))
 
     def _request(
         self, method: str, cseq: int, branch: str, extra: Headers, body: bytes

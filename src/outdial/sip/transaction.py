@@ -49,7 +49,7 @@ class Timers:
         del self._at[name]
         return name
 
-    def next(self) -> float | None:
+    def wake_at(self) -> float | None:
         """When the next one is due."""
         return min(self._at.values(), default=None)
 
@@ -84,7 +84,7 @@ class ClientTransaction:
 
     def wake_at(self) -> float | None:
         """When `poll` has something to do."""
-        return self._timers.next()
+        return self._timers.wake_at()
 
     @property
     def waiting(self) -> bool:
@@ -243,6 +243,63 @@ class NonInviteTransaction(ClientTransaction):
             return []
         self.abandon(now)
         return self._then(NO_TRANSPORT, now)
+
+
+class ClientTransactions:
+    """The client transactions of one call."""
+
+    def __init__(self) -> None:
+        self._open: list[InviteTransaction | NonInviteTransaction] = []
+        self._relieving: list[NonInviteTransaction] = []
+
+    def begin(
+        self, transaction: InviteTransaction | NonInviteTransaction, now: float, *, relieving: bool = False
+    ) -> list[Effect]:
+        """Send its request. `relieving`: it ends what nobody wants, and goes on when the call is over."""
+        self._open.append(transaction)
+        if relieving and isinstance(transaction, NonInviteTransaction):
+            self._relieving.append(transaction)
+        return transaction.begin(now)
+
+    def keep(self, transaction: InviteTransaction, now: float) -> None:
+        """One whose request a predecessor sent."""
+        transaction.abandon(now)
+        self._open.append(transaction)
+
+    def match(self, response: Response) -> InviteTransaction | NonInviteTransaction | None:
+        """The one that a response belongs to."""
+        return next((one for one in self._open if one.matches(response)), None)
+
+    def poll(self, now: float) -> list[Effect]:
+        """Do what is due, and forget what is over."""
+        effects = [effect for one in list(self._open) for effect in one.poll(now)]
+        self._open = [one for one in self._open if not one.over]
+        return effects
+
+    def fail(self, hop: Hop, now: float) -> list[Effect]:
+        """The transport to this hop failed."""
+        return [effect for one in list(self._open) if one.hop == hop for effect in one.fail(now)]
+
+    def abandon(self, now: float) -> None:
+        """The call is over."""
+        for one in self._open:
+            if one.waiting and one not in self._relieving:
+                one.abandon(now)
+
+    def relieved(self, tag: str | None, now: float) -> None:
+        """The far end with this tag ended what was to be ended."""
+        for one in self._relieving:
+            if one.request.to.tag == tag:
+                one.abandon(now)
+
+    def wake_at(self) -> float | None:
+        """When `poll` has something to do."""
+        return min((at for one in self._open if (at := one.wake_at()) is not None), default=None)
+
+    @property
+    def over(self) -> bool:
+        """Nothing that comes now belongs to any of them."""
+        return all(one.over for one in self._open)
 
 
 class ServerTransactions:
