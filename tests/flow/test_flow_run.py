@@ -39,7 +39,7 @@ DEADLINE = 0
 
 
 def run_of(document: Any, values: Mapping[str, str] | None = None) -> FlowRun:
-    return FlowRun(flow.check(document, prompts=None, can_say=True), values or {})
+    return FlowRun(flow.check(document, prompts=None, can_say=True, can_transfer=True), values or {})
 
 
 def example(name: str, **values: str) -> FlowRun:
@@ -92,16 +92,6 @@ def test_a_reminder_to_nobody_asks_twice_and_ends() -> None:
     assert one(again, PlayPrompt).names == ("menu",)
     assert one(time(run, play(run, again)), PlayPrompt).names == ("goodbye",)
     assert run.visited == ["greeting", "menu", "bye"]
-
-
-@pytest.mark.parametrize(("office", "step"), [("4969123", "office"), ("", "bye"), ("reception", "bye")])
-def test_the_reminder_is_transferred_where_the_office_is_known(office: str, step: str) -> None:
-    run = example("reminder.toml", office=office)
-    play(run, run.start())
-    assert run.receive(MachineVerdict(Verdict.HUMAN)) == []
-    last = run.receive(Key("0"))[-1]
-    assert isinstance(last, Transfer if office.isdigit() else PlayPrompt)
-    assert run.visited[-1] == step
 
 
 def test_the_survey_leaves_its_message_after_the_beep() -> None:

@@ -39,7 +39,7 @@ class StoreFacts:
         if version != self._version:
             self._known = Trunking(
                 trunks=tuple(await store.trunks.all()),
-                groups={vdn.vdn_id: vdn.trunk_group for vdn in await store.vdns.all()},
+                groups=await store.trunks.groups(),
                 prefixes=await store.trunks.prefixes(),
                 active=active,
                 shares=shares,

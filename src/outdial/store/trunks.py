@@ -92,6 +92,10 @@ class Trunks:
 
     # -- allowed prefixes ------------------------------------------------------------------------------
 
+    async def groups(self) -> dict[int, str]:
+        """The trunk group of every VDN."""
+        return {row["vdn_id"]: row["trunk_group"] for row in await self._db.fetch("all_groups")}
+
     async def prefixes(self) -> dict[int, frozenset[str]]:
         """The allowed prefixes of every VDN that has some."""
         return {row["vdn_id"]: frozenset(row["prefixes"]) for row in await self._db.fetch("all_prefixes")}

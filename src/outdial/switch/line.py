@@ -282,7 +282,7 @@ class Line:
         record = self._record(trunk)
         if self._media is not None:
             self._media.close()
-        machine = self._talk is not None and self._talk.verdict == "machine"
+        machine = self._talk is not None and self._talk.machine
         self._tell(
             Ended(
                 ended.attempt_id,

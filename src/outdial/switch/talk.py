@@ -66,6 +66,7 @@ class Talk:
         self._saying: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
         self.verdict: str | None = None
+        """Who answered, as the detector heard it."""
 
     @property
     def keys(self) -> str:
@@ -76,6 +77,11 @@ class Talk:
     def steps(self) -> tuple[str, ...]:
         """The steps of the flow that were taken."""
         return tuple(self._run.visited)
+
+    @property
+    def machine(self) -> bool:
+        """A machine answered, and nobody pressed a key."""
+        return self._run.machine
 
     def begin(self) -> None:
         """The call was answered, and its audio is connected."""
@@ -118,8 +124,6 @@ class Talk:
                 case flow.HangUp(cause, _):
                     self._end()
                     self._hang_up(cause)
-                case flow.Transfer():
-                    self._loop.call_soon(self.tell, flow.TransferDone(ok=False))
 
     def _after(self, seconds: float, event: FlowEvent) -> None:
         def due() -> None:

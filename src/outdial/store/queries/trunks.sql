@@ -42,6 +42,10 @@ ON CONFLICT (trunk, day) DO UPDATE SET answered_seconds = trunk_day.answered_sec
 SELECT trunk, answered_seconds FROM trunk_day
 WHERE day = $1 AND trunk IN (SELECT name FROM trunk WHERE max_minutes IS NOT NULL)
 
+-- name: all_groups
+-- Across VDNs: an engine keeps them all.
+SELECT vdn_id, trunk_group FROM vdn
+
 -- name: all_prefixes
 -- Across VDNs: an engine keeps them all.
 SELECT vdn_id, array_agg(prefix ORDER BY prefix) AS prefixes FROM allowed_prefix GROUP BY vdn_id
