@@ -33,7 +33,7 @@ HOSTILE = [
 
 @pytest.mark.parametrize("hostile", HOSTILE)
 async def test_a_hostile_calling_number_never_leaves(tmp_path: Path, hostile: str) -> None:
-    """`caller` is free text by contract: what is outside 0-9*#+ is refused, and again where it would leave."""
+    """`caller` is free text by contract: what is outside 0-9*#+ is refused, twice."""
     peer = Sipp(tmp_path).start()
     try:
         async with Caller(trunk_to(peer.port)) as caller:

@@ -1,4 +1,4 @@
-"""Names to hops over a real name server: NAPTR, SRV, addresses, and what the cache keeps (RFC 3263, RFC 2782)."""
+"""Names to hops over a real name server: NAPTR, SRV, addresses, and the cache (RFC 3263, RFC 2782)."""
 
 from __future__ import annotations
 
