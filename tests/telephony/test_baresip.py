@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import time
-import wave
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +25,7 @@ pytestmark = pytest.mark.skipif(BARESIP is None or not MODULES.is_dir(), reason=
 
 NUMBER = "80001"
 TONE, SECONDS, RATE = 440.0, 2, 8000
+WAV_HEADER = 44
 
 CONFIG = """
 poll_method epoll
@@ -112,9 +112,8 @@ def tone() -> bytes:
 def heard(folder: Path) -> list[array[int]]:
     """What baresip decoded, in frames of 20 ms."""
     (file,) = folder.glob("dump-*-dec.wav")
-    with wave.open(str(file)) as recording:
-        assert recording.getframerate() == RATE
-        samples = array("h", recording.readframes(recording.getnframes()))
+    data = file.read_bytes()[WAV_HEADER:]  # its lengths are written when it is closed
+    samples = array("h", data[: len(data) // 2 * 2])
     return [samples[at : at + 160] for at in range(0, len(samples) - 160, 160)]
 
 
