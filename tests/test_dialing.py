@@ -185,7 +185,7 @@ def test_every_event_twice_changes_nothing(play: Playbook) -> None:
 def test_a_claim_reported_twice_places_its_calls_once(play: Playbook) -> None:
     one = attempt()
     play >> SwitchUp()
-    play.load(paced()) << Claim(1, 7)
+    play.load(paced()) << Claim(1, 7, 1)
     claimed = play.claimed(one)
     play >> claimed
     play << place(one)
@@ -201,10 +201,10 @@ def test_a_call_leaves_within_the_bound_or_not_at_all(play: Playbook) -> None:
     """G3, G7: measured from before the claim began, on the monotonic clock."""
     early, late = attempt(), attempt()
     play >> SwitchUp()
-    play.load(paced()) << Claim(1, 7)
+    play.load(paced()) << Claim(1, 7, 1)
     play.at(0.9) >> play.claimed(early, began=0.0)
     play << place(early)
-    play.at(1.9) << Claim(1, 7)
+    play.at(1.9) << Claim(1, 7, 1)
     play.at(2.81) >> play.claimed(late, began=1.9)
     play << withdraw(late)
     play >> Stop() >> Ended(early.attempt_id, cause=17)
@@ -222,7 +222,7 @@ def test_hours_that_end_between_claim_and_call(play: Playbook) -> None:
     one = attempt()
     of = paced(windows=(CallWindow(540, 721), None, None))
     play >> SwitchUp()
-    play.at(59.7).load(of) << Claim(1, 7)
+    play.at(59.7).load(of) << Claim(1, 7, 1)
     play.at(60.0) >> play.claimed(one, of=of, began=59.7)
     play << withdraw(one)
 
@@ -231,7 +231,7 @@ def test_the_end_of_the_campaign_between_claim_and_call(play: Playbook) -> None:
     one = attempt()
     of = paced(end_at=NOON + timedelta(seconds=10))
     play >> SwitchUp()
-    play.at(9.5).load(of) << Claim(1, 7)
+    play.at(9.5).load(of) << Claim(1, 7, 1)
     play.at(10.0) >> play.claimed(one, of=of, began=9.5)
     play << withdraw(one)
 
@@ -239,7 +239,7 @@ def test_the_end_of_the_campaign_between_claim_and_call(play: Playbook) -> None:
 def test_a_stop_between_claim_and_call(play: Playbook) -> None:
     one = attempt()
     play >> SwitchUp()
-    play.load(paced()) << Claim(1, 7)
+    play.load(paced()) << Claim(1, 7, 1)
     play >> Stop() >> play.claimed(one)
     play << withdraw(one)
     play.at(100)
@@ -256,7 +256,7 @@ def test_a_stop_lets_calls_end(play: Playbook) -> None:
 def test_the_switch_is_lost_between_claim_and_call(play: Playbook) -> None:
     one = attempt()
     play >> SwitchUp()
-    play.load(paced()) << Claim(1, 7)
+    play.load(paced()) << Claim(1, 7, 1)
     play >> SwitchDown() >> play.claimed(one)
     play << withdraw(one)
 
@@ -518,7 +518,7 @@ def test_the_record_of_a_call_comes_with_its_end(play: Playbook) -> None:
 def test_nothing_is_claimed_without_a_switch(play: Playbook) -> None:
     play.load(paced())
     play.at(10) >> SwitchUp()
-    play << Claim(1, 7)
+    play << Claim(1, 7, 1)
 
 
 @pytest.mark.parametrize(
@@ -542,7 +542,7 @@ def test_a_campaign_begins_at_its_time(play: Playbook) -> None:
     play.load(paced(begin_at=NOON + timedelta(seconds=30)))
     assert play.dialer.wake_at(play.now) == 1030.0
     play.at(29.9)
-    play.at(30) << Claim(1, 7)
+    play.at(30) << Claim(1, 7, 1)
 
 
 def test_hours_open_at_their_time_on_any_clock(play: Playbook) -> None:
@@ -551,18 +551,18 @@ def test_hours_open_at_their_time_on_any_clock(play: Playbook) -> None:
     play.load(evening)
     play.at(3599)
     play.at(3599.5, wall=NOON - 4 * HOUR).load(evening)  # the clock goes back: before the morning
-    play.at(3600, wall=NOON - 2 * HOUR).load(evening) << Claim(1, 7)
+    play.at(3600, wall=NOON - 2 * HOUR).load(evening) << Claim(1, 7, 1)
 
 
 def test_the_pace_of_the_timer(play: Playbook) -> None:
     timer = TimerPacing("main", 2, 5)
     play >> SwitchUp()
-    play.load(paced(pacing=timer)) << Claim(1, 7)
+    play.load(paced(pacing=timer)) << Claim(1, 7, 2)
     one, two = attempt(), attempt(contact_id=2)
     play >> play.claimed(one, two, of=paced(pacing=timer, last_launch_at=play.now.wall))
     play << place(one) << place(two)
     play.at(4.99)
-    play.at(5) << Claim(1, 7)
+    play.at(5) << Claim(1, 7, 2)
 
 
 @pytest.mark.parametrize("jump", [-DAY, -HOUR, HOUR, DAY])
@@ -571,47 +571,47 @@ def test_the_pace_holds_when_the_clock_jumps(play: Playbook, jump: timedelta) ->
     timer = TimerPacing("main", 1, 10)
     of = paced(pacing=timer, last_launch_at=NOON)
     play >> SwitchUp()
-    play.load(paced(pacing=timer)) << Claim(1, 7)
+    play.load(paced(pacing=timer)) << Claim(1, 7, 1)
     one = attempt()
     play >> play.claimed(one, of=of)
     play << place(one)
     play.at(1, wall=NOON + jump).load(of)
     play.at(9.9).load(of)
-    play.at(10) << Claim(1, 7)
+    play.at(10) << Claim(1, 7, 1)
 
 
 def test_a_new_engine_keeps_the_pace_of_the_one_before(play: Playbook) -> None:
     play >> SwitchUp()
     play.load(paced(pacing=TimerPacing("main", 1, 10), last_launch_at=NOON - timedelta(seconds=4)))
     play.at(5.9)
-    play.at(6) << Claim(1, 7)
+    play.at(6) << Claim(1, 7, 1)
 
 
 def test_a_campaign_that_comes_back_keeps_its_pace(play: Playbook) -> None:
     """Paused and resumed within the interval, the clock jumping ahead meanwhile."""
     of = paced(pacing=TimerPacing("main", 1, 10), last_launch_at=NOON)
     play >> SwitchUp()
-    play.load(paced(pacing=TimerPacing("main", 1, 10))) << Claim(1, 7)
+    play.load(paced(pacing=TimerPacing("main", 1, 10))) << Claim(1, 7, 1)
     one = attempt()
     play >> play.claimed(one, of=of)
     play << place(one)
     play.at(2).load()
     play.at(3, wall=NOON + HOUR).load(of)
     play.at(9.9)
-    play.at(10) << Claim(1, 7)
+    play.at(10) << Claim(1, 7, 1)
 
 
 def test_a_failed_claim_is_repeated_after_a_second(play: Playbook) -> None:
     play >> SwitchUp()
-    play.load(paced()) << Claim(1, 7)
+    play.load(paced()) << Claim(1, 7, 1)
     play >> ClaimFailed((1, 7)) >> ClaimFailed((1, 7))
     play.at(0.99).load(paced())
-    play.at(1) << Claim(1, 7)
+    play.at(1) << Claim(1, 7, 1)
 
 
 def test_a_campaign_that_was_paused_meanwhile_is_not_claimed_again(play: Playbook) -> None:
     play >> SwitchUp()
-    play.load(paced()) << Claim(1, 7)
+    play.load(paced()) << Claim(1, 7, 1)
     play >> Claimed((1, 7), None, (), began=1000.0)
     play.at(0.5).load()
     play.at(60)
@@ -619,37 +619,37 @@ def test_a_campaign_that_was_paused_meanwhile_is_not_claimed_again(play: Playboo
 
 def test_where_nothing_is_due_looks_become_rare(play: Playbook) -> None:
     play >> SwitchUp()
-    play.load(paced()) << Claim(1, 7)
+    play.load(paced()) << Claim(1, 7, 1)
     at = 0.0
     for rest in (1, 2, 4, 5, 5):
         play >> play.claimed(empty=True)
         play.at(at + rest - 0.01)
         at += rest
-        play.at(at) << Claim(1, 7)
+        play.at(at) << Claim(1, 7, 1)
 
 
 def test_more_numbers_end_the_rest(play: Playbook) -> None:
     play >> SwitchUp()
-    play.load(paced()) << Claim(1, 7)
+    play.load(paced()) << Claim(1, 7, 1)
     play >> play.claimed(empty=True)
-    play.at(0.5).load(paced(incomplete=101)) << Claim(1, 7)
+    play.at(0.5).load(paced(incomplete=101)) << Claim(1, 7, 1)
 
 
 def test_candidates_that_all_ended_otherwise_are_no_reason_to_rest(play: Playbook) -> None:
     play >> SwitchUp()
-    play.load(paced()) << Claim(1, 7)
+    play.load(paced()) << Claim(1, 7, 1)
     play >> play.claimed()
-    play.at(0.01) << Claim(1, 7)
+    play.at(0.01) << Claim(1, 7, 1)
 
 
 def test_claims_at_once_are_bounded_and_fair(play: Playbook) -> None:
     crowd = [paced(campaign_id=n) for n in (1, 2, 3)]
     play >> SwitchUp()
-    play.load(*crowd) << Claim(1, 1) << Claim(1, 2)
+    play.load(*crowd) << Claim(1, 1, 1) << Claim(1, 2, 1)
     play >> play.claimed(empty=True, of=crowd[0])
-    play << Claim(1, 3)
+    play << Claim(1, 3, 1)
     play.at(3) >> play.claimed(empty=True, of=crowd[1])
-    play << Claim(1, 1)
+    play << Claim(1, 1, 1)
 
 
 # -- choosing under the lock -----------------------------------------------------------------------------

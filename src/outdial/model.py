@@ -175,6 +175,7 @@ class Campaign:
     `windows` has three slots; a slot without a window is None; `special_windows` has three or none.
     `max_alerting_time` is in seconds. `priority` 1 is first when campaigns share the trunks. `max_cps` (calls
     a second) and `max_channels` (calls at the same time) bound this campaign alone; None: unbounded.
+    `launch_rest`: calls of the last launch that found no room; `next_send_at`: when `max_cps` allows more.
     """
 
     vdn_id: int
@@ -201,6 +202,8 @@ class Campaign:
     special_dates: tuple[SpecialDate, ...] = ()
     retry: RetryPolicy = RetryPolicy()
     caller_numbers: tuple[CallerNumber, ...] = ()
+    launch_rest: int = 0
+    next_send_at: datetime | None = None
 
 
 class CallData(msgspec.Struct, frozen=True, gc=False):

@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final
 from uuid import UUID, uuid4
@@ -34,7 +34,6 @@ from outdial.dialing import (
     Event,
     HangUp,
     Inquire,
-    Key,
     NotSent,
     Now,
     Place,
@@ -218,8 +217,11 @@ class Engine:
         if self._switch.connected != self._dialer.up:
             self._tell(SwitchUp() if self._switch.connected else SwitchDown())
         until = self._clock().mono + self._stalled_after
-        while (now := self._clock()).mono < until and (actions := self._dialer.poll(now)):
+        while (now := self._clock()).mono < until and (actions := self._poll(now)):
             self._act(actions)
+
+    def _poll(self, now: Now) -> list[Action]:
+        return self._dialer.poll(now, self._switch.room)
 
     def _act(self, actions: Sequence[Action]) -> None:
         for action in actions:
@@ -234,8 +236,8 @@ class Engine:
                     self._ledger.remember(action)
                 case Confirm(attempt_id):
                     self._switch.confirm(attempt_id)
-                case Claim(vdn_id, campaign_id):
-                    self._spawn(self._claim((vdn_id, campaign_id)))
+                case Claim():
+                    self._spawn(self._claim(action))
                 case Inquire():
                     self._spawn(self._inquire(action))
 
@@ -261,14 +263,15 @@ class Engine:
 
     # -- claiming --------------------------------------------------------------------------------------
 
-    async def _claim(self, key: Key) -> None:
+    async def _claim(self, wanted: Claim) -> None:
+        key = (wanted.vdn_id, wanted.campaign_id)
         if len(self._ledger) > MAX_WAITING:
             self._tell(ClaimFailed(key))
             return
         ids: set[UUID] = set()
         event: Event = ClaimFailed(key)
         try:
-            event = await self._claimed(key, ids)
+            event = await self._claimed(wanted, ids)
         except Fenced:
             raise
         except CommitUnknown as error:
@@ -284,38 +287,57 @@ class Engine:
         self._tell(event)
         self._pending -= ids
 
-    async def _claimed(self, key: Key, ids: set[UUID]) -> Claimed:
+    async def _claimed(self, wanted: Claim, ids: set[UUID]) -> Claimed:
         """The transaction of a claim; `ids` learns the attempts it intends. What it returns has committed."""
-        began = self._clock().mono
+        key, began = (wanted.vdn_id, wanted.campaign_id), self._clock().mono
         async with self._store.calls.claiming(*key, self._epoch) as claim:
             if claim is None:
                 event = Claimed(key, None, (), began)
             else:
-                event = await self._take(claim, key, began, ids)
+                event = await self._take(claim, wanted, began, ids)
         return event
 
-    async def _take(self, claim: calls.Claim, key: Key, began: float, ids: set[UUID]) -> Claimed:
+    async def _take(self, claim: calls.Claim, wanted: Claim, began: float, ids: set[UUID]) -> Claimed:
         """Judge the allowance again, by the campaign under its lock, and intend as many calls.
 
         A claim that waited too long for the lock intends nothing: its calls could not leave in time.
         """
-        paced = claim.paced
-        late = self._clock().mono > began + SEND_WITHIN
-        room = 0 if late else pacing.allowance(paced.campaign, paced.time_zone, claim.now)
+        locked, campaign = self._clock().mono, claim.paced.campaign
+        room = min(wanted.limit, pacing.allowance(campaign, claim.paced.time_zone, claim.now))
+        if locked > began + SEND_WITHIN or (wanted.rest and pacing.is_new_launch(campaign, claim.now)):
+            room = 0
+        free = await claim.free_channels() if room else 0
+        full = bool(room) and not free
+        sends: list[datetime] = []
+        room = min(room, free)
+        if campaign.max_cps is not None:
+            sends = pacing.send_times(campaign, claim.now, room)
+            room = len(sends)
+        attempts, dry = await self._fill(claim, room, began, ids)
+        if attempts:
+            campaign = pacing.launched(campaign, claim.now, len(attempts), dry=dry, sends=sends)
+            await claim.launch(campaign)
+        key, paced = (wanted.vdn_id, wanted.campaign_id), replace(claim.paced, campaign=campaign)
+        send_at = tuple(locked + (at - claim.now).total_seconds() for at in sends[: len(attempts)])
+        return Claimed(key, paced, tuple(attempts), began, send_at, empty=dry and not attempts, full=full)
+
+    async def _fill(
+        self, claim: calls.Claim, room: int, began: float, ids: set[UUID]
+    ) -> tuple[list[Attempt], bool]:
+        """Intend up to `room` calls; whether no more contacts were due."""
         attempts: list[Attempt] = []
-        seen, limit, rounds = 0, room, 0
+        limit, rounds = room, 0
         while room and rounds < _CLAIM_ROUNDS:
             candidates = await claim.candidates(limit)
-            seen += len(candidates)
             taken = await self._intend(claim, candidates, room, ids)
             attempts += taken
             room -= len(taken)
-            if len(candidates) < limit or self._clock().mono > began + _CLAIM_TIME:
+            if len(candidates) < limit:
+                return attempts, bool(room)
+            if self._clock().mono > began + _CLAIM_TIME:
                 break
             limit, rounds = max(room, _CLAIM_MORE), rounds + 1
-        if attempts:
-            paced = replace(paced, campaign=replace(paced.campaign, last_launch_at=claim.now))
-        return Claimed(key, paced, tuple(attempts), began, empty=bool(room) and not seen)
+        return attempts, False
 
     async def _intend(
         self, claim: calls.Claim, candidates: Sequence[Candidate], room: int, ids: set[UUID]

@@ -15,13 +15,16 @@ from typing import Any, Final
 from uuid import UUID
 
 from outdial.dialing import Candidate, Listing, PacedCampaign, Remember
-from outdial.model import Attempt, CallRecord, Disposition, Recycle, Settlement
+from outdial.model import Attempt, CallRecord, Campaign, Disposition, Recycle, Settlement
 from outdial.store.campaigns import Locked, campaign
 from outdial.store.postgres import Connection, Postgres, Transaction
 
 STOPPED = timedelta(seconds=5)
 """After which a session that does not finish its request is ended; as long as one idle in a transaction."""
 
+
+_ENDLESS: Final = 10**9
+"""Calls of a campaign without `max_channels`."""
 
 _NO_RECORD: Final = CallRecord()
 _STEP_END: Final = "\x1f"
@@ -203,8 +206,12 @@ class Claim:
         self.now = now
 
     async def candidates(self, limit: int) -> list[Candidate]:
-        """Ready and due contacts in dialing order, locked."""
-        rows = await self._tx.fetch("due_contacts", *self._key, self.now, limit=limit)
+        """Ready and due contacts in dialing order, locked: `limit`, or somewhat more.
+
+        Each size is a statement of its own, so a limit other than a whole launch goes up to a power of two.
+        """
+        size = limit if limit == self.paced.campaign.pacing.call_count else 1 << (limit - 1).bit_length()
+        rows = await self._tx.fetch("due_contacts", *self._key, self.now, limit=size)
         return [
             Candidate(
                 row["contact_id"],
@@ -235,8 +242,21 @@ class Claim:
                 "count_call", self._key[0], number, listing.window_begin, listing.window_calls
             )
 
+    async def free_channels(self) -> int:
+        """How many more calls of the campaign may be in flight, over all engines."""
+        most = self.paced.campaign.max_channels
+        if most is None:
+            return _ENDLESS
+        return max(0, most - int(await self._tx.fetchval("in_flight", *self._key)))
+
+    async def launch(self, campaign: Campaign) -> None:
+        """Store how far the campaign's pace has come."""
+        await self._tx.execute(
+            "launch", *self._key, campaign.last_launch_at, campaign.launch_rest, campaign.next_send_at
+        )
+
     async def intend(self, wanted: Sequence[tuple[UUID, Candidate]]) -> list[Attempt]:
-        """Commit the intents (with the transaction): attempt rows, contacts dialing, launch time.
+        """Commit the intents (with the transaction): attempt rows, contacts dialing.
 
         The attempts come back in the order of `wanted`.
         """

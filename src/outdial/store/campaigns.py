@@ -236,6 +236,11 @@ def campaign(row: Any) -> Campaign:
         on_unknown=OnUnknown(row["on_unknown"]),
         incomplete=row["incomplete"],
         last_launch_at=row["last_launch_at"],
+        priority=row["priority"],
+        max_cps=row["max_cps"],
+        max_channels=row["max_channels"],
+        launch_rest=row["launch_rest"],
+        next_send_at=row["next_send_at"],
     )
 
 

@@ -17,3 +17,4 @@ ALTER TABLE attempt
     ADD COLUMN rtp_sent integer,
     ADD COLUMN rtp_received integer,
     ADD COLUMN dialog text;
+CREATE INDEX attempt_in_flight ON attempt (vdn_id, campaign_id) WHERE ended_at IS NULL;

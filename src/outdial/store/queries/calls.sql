@@ -35,8 +35,16 @@ UPDATE blacklist SET window_begin = $3, window_calls = $4 WHERE vdn_id = $1 AND 
 -- name: postpone_contact
 UPDATE contact SET due_at = $3 WHERE vdn_id = $1 AND contact_id = $2 AND state = 'ready'
 
+-- name: in_flight
+-- Under the campaign's row lock none is added meanwhile; some may end.
+SELECT count(*) FROM attempt WHERE vdn_id = $1 AND campaign_id = $2 AND ended_at IS NULL
+
+-- name: launch
+UPDATE campaign SET last_launch_at = $3, launch_rest = $4, next_send_at = $5
+WHERE vdn_id = $1 AND campaign_id = $2
+
 -- name: intend
--- The intents of a claim: attempt rows, contacts dialing, the launch time of the campaign.
+-- The intents of a claim: attempt rows, contacts dialing.
 -- $1 vdn  $2 campaign  $3 epoch  $4 now  $5 attempt ids  $6 contact ids  $7 callers
 WITH wanted AS MATERIALIZED (
     SELECT * FROM unnest($5::uuid[], $6::bigint[], $7::text[]) w(attempt_id, contact_id, caller)
@@ -44,8 +52,6 @@ WITH wanted AS MATERIALIZED (
     UPDATE contact n SET state = 'dialing', attempts = n.attempts + 1
     FROM wanted w WHERE n.vdn_id = $1 AND n.contact_id = w.contact_id AND n.state = 'ready'
     RETURNING n.contact_id, n.called, n.attempts, w.attempt_id, w.caller
-), launched AS (
-    UPDATE campaign SET last_launch_at = $4 WHERE vdn_id = $1 AND campaign_id = $2
 )
 INSERT INTO attempt (vdn_id, attempt_id, campaign_id, contact_id, attempt_no, called, caller, epoch, intent_at)
 SELECT $1, attempt_id, $2, contact_id, attempts, called, caller, $3, $4 FROM dialing
