@@ -95,10 +95,10 @@ def asked(one: Attempt, **facts: Any) -> OpenCall:
     return OpenCall(one.attempt_id, one.vdn_id, one.called, one.caller, **facts)
 
 
-def claim(of: PacedCampaign | None = None, limit: int | None = None) -> Claim:
+def claim(of: PacedCampaign | None = None, limit: int | None = None, *, rest: bool = False) -> Claim:
     """A claim of that campaign, of all that its timer allows unless a limit is given."""
     campaign = (of or paced()).campaign
-    return Claim(1, campaign.campaign_id, limit or campaign.pacing.call_count)
+    return Claim(1, campaign.campaign_id, limit or campaign.pacing.call_count, rest)
 
 
 def withdraw(one: Attempt) -> Withdraw:

@@ -656,7 +656,7 @@ EVERY_SORT = {
     "ANSWERED", "BUSY", "RING_TIMEOUT", "NO_REPLY", "UNKNOWN",
     "no room", "cut short", "rest too late", "full", "at max_cps", "refused",
     "Remember", "Confirm", "confirmed", "confirmed late", "adopted answered",
-    "intended > alerting", "alerting > talking", "alerting > releasing", "talking > releasing",
+    "intended > alerting", "alerting > talking", "alerting > releasing",
     "intended > over", "alerting > over", "talking > over", "releasing > over", "doubt True", "doubt False",
 }  # fmt: skip
 

@@ -267,11 +267,11 @@ class Dialer:
         """Nobody knows how it ended. Who was heard to answer was reached all the same."""
         reached = call.answered_at is not None and not call.gave_up
         verdict = Disposition.ANSWERED if reached else Disposition.UNKNOWN
-        self._schedule.look_again((call.attempt.vdn_id, call.attempt.campaign_id), now)
         return self._settle(call, verdict, Ended(call.attempt.attempt_id), now)
 
     def _settle(self, call: Call, verdict: Disposition, ended: Ended, now: Now) -> Settle:
         self._forget(call)
+        self._schedule.look_again((call.attempt.vdn_id, call.attempt.campaign_id), now)
         settlement = Settlement(
             vdn_id=call.attempt.vdn_id,
             attempt_id=call.attempt.attempt_id,

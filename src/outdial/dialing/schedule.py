@@ -104,13 +104,15 @@ class _Line:
         self.quiet = min(max(RETRY, 2 * self.quiet), LONGEST_QUIET)
         self.quiet_until = now.mono + self.quiet
 
-    def look_again(self, now: Now) -> bool:
-        """Whether it now looks again earlier: a number, or a channel, is about to be free in the store."""
-        changed = bool(self.quiet) or self.full_until > now.mono + CHANNEL_LOOK
+    def is_asleep(self, now: Now) -> bool:
+        """Whether it waits for a number or a channel."""
+        return bool(self.quiet) or self.full_until > now.mono
+
+    def wake(self, now: Now) -> None:
+        """Look again soon."""
         if self.quiet:
             self.quiet, self.quiet_until = 0.0, min(self.quiet_until, now.mono + RETRY)
         self.full_until = min(self.full_until, now.mono + CHANNEL_LOOK)
-        return changed
 
 
 class ClaimSchedule:
@@ -196,7 +198,8 @@ class ClaimSchedule:
     def look_again(self, key: Key, now: Now) -> None:
         """A number of this campaign is about to be ready again, or one of its channels to be free."""
         line = self._lines.get(key)
-        if line is not None and line.look_again(now):
+        if line is not None and line.is_asleep(now):
+            line.wake(now)
             self._line_up(key, now)
 
     def _over(self, key: Key, calls: int, now: Now) -> None:
