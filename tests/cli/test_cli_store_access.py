@@ -51,6 +51,7 @@ ADMINISTRATION = [
     ("campaign", "end", "1", "--vdn", "1"),
     ("results", "undelivered", "--vdn", "1"),
     ("results", "resend", "--vdn", "1"),
+    ("records", "export", "--vdn", "1"),
     ("serve",),
 ]
 

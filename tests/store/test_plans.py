@@ -31,7 +31,19 @@ SELECT 1, result_id, 1, 'http://127.0.0.1/', now(), now() FROM call_result LIMIT
 ANALYZE
 """
 
-HOT = ["admit", "stored_answer", "due_contacts", "lock_entries", "intend", "withdraw", "settle", "key"]
+HOT = [
+    "admit",
+    "stored_answer",
+    "due_contacts",
+    "lock_entries",
+    "intend",
+    "withdraw",
+    "settle",
+    "key",
+    "remember",
+    "in_flight",
+    "records_page",
+]
 
 
 async def plan_of(sql: asyncpg.Connection, name: str) -> str:

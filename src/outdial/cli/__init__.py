@@ -1,7 +1,7 @@
 """The command line. One module a resource; nothing heavy is imported before a command needs it.
 
 campaign, numbers   over the signed client (targets.py says which server)
-vdn, key, results   administration in the store (store_access.py opens it)
+vdn, key, results, records   administration in the store (store_access.py opens it)
 server              serve and dev
 output, failures, examples   what is printed, how a command ends, what --help ends with
 """
@@ -17,7 +17,7 @@ from typing import Annotated
 import typer
 
 from outdial import __version__
-from outdial.cli import campaign, key, numbers, results, server, vdn
+from outdial.cli import campaign, key, numbers, records, results, server, vdn
 from outdial.cli.examples import examples
 from outdial.cli.failures import EXIT_OK, Failure, as_failures
 from outdial.cli.output import visible
@@ -41,6 +41,7 @@ app.add_typer(numbers.app, name="numbers")
 app.add_typer(vdn.app, name="vdn")
 app.add_typer(key.app, name="key")
 app.add_typer(results.app, name="results")
+app.add_typer(records.app, name="records")
 
 
 def _print_version(wanted: bool) -> None:
@@ -60,8 +61,8 @@ def _root(
     """An open server for outbound call campaigns, with the CC-iSales REST interface.
 
     Begin with `outdial dev`: all of it on loopback. Commands over the interface (campaign, numbers) take
-    OUTDIAL_URL, OUTDIAL_AK, OUTDIAL_SK and OUTDIAL_VDN; administration (vdn, key, results, campaign end)
-    takes OUTDIAL_DATA or OUTDIAL_DATABASE.
+    OUTDIAL_URL, OUTDIAL_AK, OUTDIAL_SK and OUTDIAL_VDN; administration (vdn, key, results, records,
+    campaign end, campaign why) takes OUTDIAL_DATA or OUTDIAL_DATABASE.
     """
     if context.invoked_subcommand is None:
         print(context.get_help())

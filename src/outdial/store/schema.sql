@@ -155,6 +155,7 @@ CREATE UNIQUE INDEX attempt_once ON attempt (vdn_id, contact_id, attempt_no);
 CREATE UNIQUE INDEX attempt_running ON attempt (vdn_id, contact_id) WHERE ended_at IS NULL;
 CREATE INDEX attempt_open ON attempt (epoch) WHERE ended_at IS NULL;
 CREATE INDEX attempt_in_flight ON attempt (vdn_id, campaign_id) WHERE ended_at IS NULL;
+CREATE INDEX attempt_time ON attempt (vdn_id, intent_at, attempt_id);   -- the export of call records
 
 CREATE TABLE call_result (
     vdn_id        integer     NOT NULL,

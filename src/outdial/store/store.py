@@ -12,6 +12,7 @@ from outdial.store.calls import Calls
 from outdial.store.campaigns import Campaigns
 from outdial.store.numbers import Numbers
 from outdial.store.postgres import Postgres, utc_now
+from outdial.store.records import Records
 from outdial.store.results import Results
 from outdial.store.sealing import MasterKey
 from outdial.store.vdns import Vdns
@@ -35,6 +36,7 @@ class Store:
         self.numbers = Numbers(self.db, now)
         self.blacklist = Blacklist(self.db, now)
         self.calls = Calls(self.db, now)
+        self.records = Records(self.db)
         self.results = Results(self.db, now, self.vdns)
 
     async def __aenter__(self) -> Self:

@@ -18,3 +18,4 @@ ALTER TABLE attempt
     ADD COLUMN rtp_received integer,
     ADD COLUMN dialog text;
 CREATE INDEX attempt_in_flight ON attempt (vdn_id, campaign_id) WHERE ended_at IS NULL;
+CREATE INDEX attempt_time ON attempt (vdn_id, intent_at, attempt_id);
