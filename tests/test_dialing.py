@@ -33,11 +33,13 @@ from outdial.dialing import (
     select,
 )
 from outdial.model import (
+    NO_CAPS,
     Answered,
     Attempt,
     CallRecord,
     CallWindow,
     CampaignState,
+    Caps,
     Disposition,
     Ended,
     Fate,
@@ -660,6 +662,8 @@ def chosen(
     room: int = 10,
     recycle: Recycle = Recycle.KEEP,
     refused: dict[int, Disposition] | None = None,
+    caps: Caps = NO_CAPS,
+    calls: dict[str, list[datetime]] | None = None,
     **listings: Listing,
 ) -> Selection:
     """Select at noon; listings by number, as `n1=...`."""
@@ -671,6 +675,8 @@ def chosen(
         tz=ZoneInfo("Asia/Kolkata"),  # 17:30: its hour began half an hour ago
         recycle=recycle,
         refuses=lambda one: (refused or {}).get(one.contact_id),
+        caps=caps,
+        calls=calls or {},
         room=room,
         new_id=lambda: UUID(int=next(ids)),
     )
@@ -750,3 +756,43 @@ def test_a_recycle_time_retires_where_the_vdn_says_so(
     found = chosen(candidate(1, recycle_at=NOON + timedelta(seconds=seconds)), recycle=recycle)
     assert found.ended.get(Disposition.RECYCLED, []) == retired
     assert len(found.dial) == 1 - len(retired)
+
+
+# -- how often one number may be called ------------------------------------------------------------------
+
+
+def test_a_number_over_a_cap_waits_until_it_may_be_called_again() -> None:
+    """Sliding minute and hour: the call that is in the way must be that old."""
+    calls = {"1": [NOON - HOUR / 2, NOON - timedelta(seconds=20)]}
+    found = chosen(candidate(1), caps=Caps(per_minute=1), calls=calls)
+    assert found == Selection(postponed=[(1, NOON + timedelta(seconds=40))])
+    found = chosen(candidate(1), caps=Caps(per_minute=1, per_hour=2), calls=calls)
+    assert found.postponed == [(1, NOON + HOUR / 2)]
+    assert chosen(candidate(1), caps=Caps(per_minute=2, per_hour=3), calls=calls).called == {"1": 1}
+
+
+def test_the_day_of_a_cap_is_the_vdns() -> None:
+    """In Kolkata it is 17:30; midnight was at 18:30 UTC of the day before."""
+    midnight = NOON.replace(hour=18, minute=30)
+    caps = Caps(per_day=1)
+    assert chosen(candidate(1), caps=caps, calls={"1": [midnight - DAY]}).postponed == [(1, midnight)]
+    before = [midnight - DAY - timedelta(seconds=1)]
+    assert chosen(candidate(1), caps=caps, calls={"1": before}).called == {"1": 1}
+
+
+def test_copies_of_a_number_in_one_claim_count_one_by_one() -> None:
+    found = chosen(*map(candidate, (1, 2, 3)), caps=Caps(per_day=2))
+    assert [one.contact_id for _, one in found.dial] == [1, 2]
+    assert [contact_id for contact_id, _ in found.postponed] == [3]
+    assert found.called == {"1": 2}
+
+
+def test_a_number_over_a_cap_does_not_use_its_restriction() -> None:
+    found = chosen(
+        candidate(1), caps=Caps(per_hour=1), calls={"1": [NOON]}, n1=Listing(5, "hour", NOON - HOUR / 2, 1)
+    )
+    assert found == Selection(postponed=[(1, NOON + HOUR)])
+
+
+def test_without_room_nothing_is_counted() -> None:
+    assert chosen(candidate(1), room=0, caps=Caps(per_day=1)) == Selection()

@@ -54,6 +54,7 @@ from outdial.model import (
     Attempt,
     CallWindow,
     CampaignState,
+    Caps,
     Disposition,
     Ended,
     Fate,
@@ -325,6 +326,8 @@ class World:
             tz=UTC,
             recycle=Recycle.KEEP,
             refuses=lambda one: Disposition.NOT_ALLOWED if one.contact_id % 13 == 5 else None,
+            caps=Caps(),
+            calls={},
             room=room,
             new_id=self.some_id,
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum, StrEnum
+from typing import Final
 from uuid import UUID
 
 import msgspec
@@ -29,6 +30,24 @@ class Recycle(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Caps:
+    """How often one number is called by all campaigns of a VDN, at most; None: any number of times.
+
+    Minute and hour slide, the day is that of the VDN's clock.
+    """
+
+    per_minute: int | None = None
+    per_hour: int | None = None
+    per_day: int | None = None
+
+    def __bool__(self) -> bool:
+        return (self.per_minute, self.per_hour, self.per_day) != (None, None, None)
+
+
+NO_CAPS: Final = Caps()
+
+
+@dataclass(frozen=True, slots=True)
 class Vdn:
     """A tenant. `max_active` is the quota of active campaigns per kind (semantics.md §5)."""
 
@@ -38,6 +57,7 @@ class Vdn:
     max_active: int = 20
     recycle: Recycle = Recycle.KEEP
     webhook_secret: str | None = field(default=None, repr=False)
+    caps: Caps = NO_CAPS
 
 
 @dataclass(frozen=True, slots=True)

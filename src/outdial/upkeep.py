@@ -53,6 +53,7 @@ class Upkeep:
             self._retire_numbers,
             self._remove_deleted,
             self._store.numbers.forget_answers,
+            self._store.calls.forget_counts,
         ):
             try:
                 await step()

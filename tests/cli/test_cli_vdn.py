@@ -20,6 +20,9 @@ DEFAULTS = {
     "maxActive": 20,
     "recycle": "keep",
     "signsPushes": False,
+    "maxPerMinute": None,
+    "maxPerHour": None,
+    "maxPerDay": None,
 }
 MASTER_KEY = base64.b64encode(bytes(32)).decode()
 
@@ -38,7 +41,7 @@ def test_create_list_set(run: Run) -> None:
     assert run("vdn", "create", "1") == (0, "VDN 1 created\n", "")
     made = run(
         *("vdn", "create", "7", "--time-zone", "Asia/Shanghai", "--edition", "2025-11"),
-        *("--max-active", "50", "--recycle", "retire", "--json"),
+        *("--max-active", "50", "--recycle", "retire", "--max-per-day", "5", "--json"),
     )
     seven = {
         "vdn": 7,
@@ -47,6 +50,9 @@ def test_create_list_set(run: Run) -> None:
         "maxActive": 50,
         "recycle": "retire",
         "signsPushes": False,
+        "maxPerMinute": None,
+        "maxPerHour": None,
+        "maxPerDay": 5,
     }
     assert json.loads(made.out) == seven
     assert listed(run) == [DEFAULTS, seven]
@@ -56,6 +62,8 @@ def test_create_list_set(run: Run) -> None:
     ]
     assert run("vdn", "set", "7", "--max-active", "0") == (0, "VDN 7 changed\n", "")
     assert listed(run) == [DEFAULTS, seven | {"maxActive": 0}]
+    assert run("vdn", "set", "7", "--max-per-day", "0", "--max-per-hour", "2").code == 0
+    assert listed(run) == [DEFAULTS, seven | {"maxActive": 0, "maxPerDay": None, "maxPerHour": 2}]
 
 
 def test_a_vdn_is_not_made_twice(run: Run) -> None:

@@ -1,6 +1,7 @@
 """The dialer: what to claim, place, hang up and settle, decided from events and the clock, without I/O.
 
     words.py       one reading of the clocks; the actions the dialer asks for, the events it hears
+    caps.py        how often one number may be called
     selection.py   under the campaign's row lock: which candidates are dialed, ended or postponed
     schedule.py    which campaign is to be claimed when
     sharing.py     how campaigns share trunks: priority, and turns among equals

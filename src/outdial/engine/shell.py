@@ -343,6 +343,7 @@ class Engine:
         self, claim: calls.Claim, candidates: Sequence[Candidate], room: int, ids: set[UUID]
     ) -> list[Attempt]:
         listed = [candidate.called for candidate in candidates if candidate.listed]
+        caps, numbers = claim.paced.caps, {candidate.called for candidate in candidates}
         chosen = select(
             candidates,
             await claim.listings(listed) if listed else {},
@@ -350,6 +351,8 @@ class Engine:
             tz=calendar.zone(claim.paced.time_zone),
             recycle=claim.paced.recycle,
             refuses=partial(self._refuses, claim.paced.campaign),
+            caps=caps,
+            calls=await claim.calls_to(numbers) if caps and numbers else {},
             room=room,
             new_id=uuid4,
         )
@@ -370,6 +373,8 @@ class Engine:
         for contact_id, due_at in chosen.postponed:
             await claim.postpone(contact_id, due_at)
         await claim.count_calls(chosen.counted)
+        if chosen.called:
+            await claim.count_numbers(chosen.called)
 
     # -- looking for work ------------------------------------------------------------------------------
 

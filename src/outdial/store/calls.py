@@ -1,12 +1,13 @@
 """Attempts: claim, withdraw, settle; the leases of engines and what a recovery needs.
 
 Lock order of every transaction: the engine's row, campaign rows in id order, contacts, blacklist entries
-in number order.
+in number order, called numbers in number order.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,14 +15,20 @@ from itertools import groupby
 from typing import Any, Final
 from uuid import UUID
 
+from outdial import calendar
 from outdial.dialing import Candidate, Listing, PacedCampaign, Remember
+from outdial.dialing.caps import counts_since, given_back
 from outdial.model import Attempt, CallRecord, Campaign, Disposition, Recycle, Settlement
 from outdial.store.campaigns import Locked, campaign
 from outdial.store.postgres import Connection, Postgres, Transaction
+from outdial.store.vdns import caps_of
 
 STOPPED = timedelta(seconds=5)
 """After which a session that does not finish its request is ended; as long as one idle in a transaction."""
 
+
+_COUNTED: Final = timedelta(days=2)
+"""After which a call counts for no cap: longer than any local day."""
 
 _ENDLESS: Final = 10**9
 """Calls of a campaign without `max_channels`."""
@@ -69,12 +76,26 @@ class Calls:
                 yield None
             else:
                 # The clock is read under the lock: the last launch may have been made while we waited.
-                paced = PacedCampaign(campaign(row), row["time_zone"], Recycle(row["recycle"]))
+                paced = PacedCampaign(campaign(row), row["time_zone"], Recycle(row["recycle"]), caps_of(row))
                 yield Claim(tx, paced, epoch, self._now())
 
     async def withdraw(self, vdn_id: int, attempt_ids: Sequence[UUID]) -> None:
-        """Take back attempts that provably never left: their numbers are ready again."""
-        await self._db.fetch("withdraw", vdn_id, list(attempt_ids), self._now())
+        """Take back attempts that provably never left: their numbers are ready again.
+
+        Where the VDN has caps per number, such an attempt counts no more.
+        """
+        async with self._db.transaction() as tx:
+            gone: dict[str, list[datetime]] = defaultdict(list)
+            for row in await tx.fetch("withdraw", vdn_id, list(attempt_ids), self._now()):
+                if row["counted"]:
+                    gone[row["called"]].append(row["intent_at"])
+            for row in await tx.fetch("lock_counts", vdn_id, list(gone)) if gone else []:
+                calls = given_back(row["calls"], gone[row["number"]])
+                await tx.execute("set_calls", vdn_id, row["number"], calls)
+
+    async def forget_counts(self) -> None:
+        """Across VDNs: forget calls to numbers that count under no cap any more."""
+        await self._db.fetch("forget_counts", self._now() - _COUNTED)
 
     async def remember(self, answers: Sequence[Remember]) -> None:
         """Store that these open attempts were answered, one statement a VDN; an ended one is left alone."""
@@ -241,6 +262,18 @@ class Claim:
             await self._tx.execute(
                 "count_call", self._key[0], number, listing.window_begin, listing.window_calls
             )
+
+    async def calls_to(self, numbers: Iterable[str]) -> dict[str, Sequence[datetime]]:
+        """When these numbers were called by the VDN, as far as it counts; locked until the claim commits."""
+        rows = await self._tx.fetch("enter_numbers", self._key[0], sorted(numbers), self.now)
+        return {row["number"]: row["calls"] for row in rows}
+
+    async def count_numbers(self, called: Mapping[str, int]) -> None:
+        """Count the calls of this claim."""
+        since = counts_since(self.now, calendar.zone(self.paced.time_zone))
+        await self._tx.execute(
+            "count_numbers", self._key[0], list(called), list(called.values()), self.now, since
+        )
 
     async def free_channels(self) -> int:
         """How many more calls of the campaign may be in flight, over all engines."""

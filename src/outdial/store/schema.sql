@@ -11,7 +11,10 @@ CREATE TABLE vdn (
     max_active      integer     NOT NULL CHECK (max_active >= 0),
     recycle         text        NOT NULL CHECK (recycle IN ('keep', 'retire')),
     webhook_secret  bytea,      -- sealed; NULL: pushes are not signed
-    created_at      timestamptz NOT NULL
+    created_at      timestamptz NOT NULL,
+    max_per_minute  integer     CHECK (max_per_minute > 0),   -- calls to one number; NULL: any number of them
+    max_per_hour    integer     CHECK (max_per_hour > 0),
+    max_per_day     integer     CHECK (max_per_day > 0)
 );
 
 CREATE TABLE access_key (
@@ -188,3 +191,12 @@ CREATE TABLE outbox (
     PRIMARY KEY (vdn_id, result_id)
 );
 CREATE INDEX outbox_due ON outbox (due_at) WHERE due_at IS NOT NULL;
+
+CREATE TABLE called_count (
+    vdn_id      integer       NOT NULL,
+    number      text          NOT NULL,
+    calls       timestamptz[] NOT NULL,   -- when it was called, as far as it counts under a cap
+    touched_at  timestamptz   NOT NULL,
+    PRIMARY KEY (vdn_id, number)
+);
+CREATE INDEX called_count_touched ON called_count (touched_at);

@@ -10,7 +10,7 @@ from typing import Any
 import asyncpg
 
 from outdial.errors import SettingError
-from outdial.model import AccessKey, Edition, Recycle, Vdn
+from outdial.model import NO_CAPS, AccessKey, Caps, Edition, Recycle, Vdn
 from outdial.store.postgres import Postgres
 from outdial.store.sealing import MasterKey
 
@@ -39,6 +39,9 @@ class Vdns:
             vdn.max_active,
             vdn.recycle,
             self._now(),
+            vdn.caps.per_minute,
+            vdn.caps.per_hour,
+            vdn.caps.per_day,
         )
         return row is not None
 
@@ -50,9 +53,20 @@ class Vdns:
         edition: Edition | None = None,
         max_active: int | None = None,
         recycle: Recycle | None = None,
+        caps: Caps = NO_CAPS,
     ) -> bool:
-        """Change what is given; False when there is no such VDN."""
-        row = await self._db.fetchrow("change_vdn", vdn_id, time_zone, edition, max_active, recycle)
+        """Change what is given; False when there is no such VDN. A cap of 0 takes the cap away."""
+        row = await self._db.fetchrow(
+            "change_vdn",
+            vdn_id,
+            time_zone,
+            edition,
+            max_active,
+            recycle,
+            caps.per_minute,
+            caps.per_hour,
+            caps.per_day,
+        )
         return row is not None
 
     async def one(self, vdn_id: int) -> Vdn | None:
@@ -73,6 +87,7 @@ class Vdns:
             row["max_active"],
             Recycle(row["recycle"]),
             self.webhook_secret(row["vdn_id"], row["webhook_secret"]),
+            caps_of(row),
         )
 
     def webhook_secret(self, vdn_id: int, sealed: bytes | None) -> str | None:
@@ -132,3 +147,8 @@ class Vdns:
                 " the data folder, or set OUTDIAL_MASTER_KEY"
             )
         return self._master_key
+
+
+def caps_of(row: Any) -> Caps:
+    """The caps per number in a row of `vdn`."""
+    return Caps(row["max_per_minute"], row["max_per_hour"], row["max_per_day"])

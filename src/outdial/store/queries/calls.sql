@@ -5,7 +5,7 @@ WHERE c.state = 'started' AND c.deleted_at IS NULL AND c.incomplete > 0 AND c.en
 
 -- name: lock_for_claim
 -- The campaign, fresh under its lock. $3: now.
-SELECT c.*, v.time_zone, v.recycle FROM campaign c JOIN vdn v USING (vdn_id)
+SELECT c.*, v.time_zone, v.recycle, v.max_per_minute, v.max_per_hour, v.max_per_day FROM campaign c JOIN vdn v USING (vdn_id)
 WHERE c.vdn_id = $1 AND c.campaign_id = $2 AND c.state = 'started' AND c.deleted_at IS NULL
   AND c.begin_at <= $3 AND c.end_at > $3
 FOR NO KEY UPDATE OF c
@@ -62,10 +62,37 @@ RETURNING attempt_id, contact_id, attempt_no, called, caller
 -- $1 vdn  $2 attempt ids  $3 due
 WITH gone AS (
     DELETE FROM attempt WHERE vdn_id = $1 AND attempt_id = ANY($2::uuid[]) AND ended_at IS NULL
-    RETURNING contact_id
+    RETURNING contact_id, called, intent_at
 )
 UPDATE contact n SET state = 'ready', attempts = n.attempts - 1, due_at = $3
-FROM gone WHERE n.vdn_id = $1 AND n.contact_id = gone.contact_id AND n.state = 'dialing'
+FROM gone JOIN vdn v ON v.vdn_id = $1
+WHERE n.vdn_id = $1 AND n.contact_id = gone.contact_id AND n.state = 'dialing'
+RETURNING gone.called, gone.intent_at, coalesce(v.max_per_minute, v.max_per_hour, v.max_per_day) IS NOT NULL AS counted
+
+-- name: enter_numbers
+-- When these numbers ($2, in number order) were called, fresh under their locks. $3: now
+INSERT INTO called_count (vdn_id, number, calls, touched_at)
+SELECT $1, number, '{}', $3 FROM unnest($2::text[]) n(number)
+ON CONFLICT (vdn_id, number) DO UPDATE SET touched_at = excluded.touched_at
+RETURNING number, calls
+
+-- name: count_numbers
+-- $1 vdn  $2 numbers  $3 calls of each  $4 now  $5: what was before counts no more; the rows are locked.
+UPDATE called_count k SET calls = ARRAY(SELECT c FROM unnest(k.calls) c WHERE c >= $5)
+                                  || array_fill($4::timestamptz, ARRAY[s.calls])
+FROM unnest($2::text[], $3::integer[]) s(number, calls) WHERE k.vdn_id = $1 AND k.number = s.number
+
+-- name: lock_counts
+SELECT number, calls FROM called_count WHERE vdn_id = $1 AND number = ANY($2::text[])
+ORDER BY number FOR NO KEY UPDATE
+
+-- name: set_calls
+UPDATE called_count SET calls = $3 WHERE vdn_id = $1 AND number = $2
+
+-- name: forget_counts
+-- Across VDNs.
+DELETE FROM called_count WHERE (vdn_id, number) IN
+    (SELECT vdn_id, number FROM called_count WHERE touched_at < $1 LIMIT 5000) AND touched_at < $1
 
 -- name: remember
 -- Answers of open attempts. One that is locked is just being settled, with its answer.
