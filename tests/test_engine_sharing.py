@@ -1,4 +1,4 @@
-"""The engine with campaigns that have limits, numbers that have caps, and switches that want more than one."""
+"""The engine with campaigns that have limits, numbers that have caps, and a switch that wants more."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ async def limit(house: House, campaign_id: int, **columns: float) -> None:
 # -- limits of a campaign --------------------------------------------------------------------------------
 
 
-async def test_max_cps_holds_in_every_second_over_engines_and_a_restart(
+async def test_max_cps_holds_in_every_second_over_engines_and_restarts(
     house: House, carrier: Carrier
 ) -> None:
     """Two engines, one of them begun anew in between; by the carrier's own clock."""

@@ -446,6 +446,24 @@ class Inquiry:
     answered: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class TrunkState:
+    """What an engine says of a trunk. `bar`: why it takes no call, `until` when by itself; None: it does."""
+
+    name: str
+    group: str
+    bar: str | None = None
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStanding:
+    """What only an engine knows: whether its `switch` is connected, and its trunks."""
+
+    switch: bool
+    trunks: tuple[TrunkState, ...] = ()
+
+
 # -- results ---------------------------------------------------------------------------------------------
 
 

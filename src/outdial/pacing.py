@@ -46,7 +46,7 @@ def next_launch(pacing: TimerPacing, last_launch_at: datetime | None, now: datet
 def next_call(campaign: Campaign, now: datetime) -> datetime:
     """When the campaign's pace allows a call: the timer, what is left of its last launch, and `max_cps`."""
     at = now if campaign.launch_rest else next_launch(campaign.pacing, campaign.last_launch_at, now)
-    return max(at, _next_send(campaign, now)) if campaign.max_cps is not None else at
+    return max(at, next_send(campaign, now)) if campaign.max_cps is not None else at
 
 
 def allowance(campaign: Campaign, time_zone: str, now: datetime) -> int:
@@ -71,7 +71,7 @@ def send_times(campaign: Campaign, now: datetime, calls: int) -> list[datetime]:
     At most floor(max_cps) calls leave in any second, below 1 a second one in any 1 / max_cps seconds: the
     moments stand so far apart that this holds although each call may leave up to `SLOT` after its own.
     """
-    moments = (_next_send(campaign, now) + n * spacing(campaign) for n in range(calls))
+    moments = (next_send(campaign, now) + n * spacing(campaign) for n in range(calls))
     return list(takewhile(lambda at: at <= now + LEAD, moments))
 
 
@@ -92,7 +92,7 @@ def launched(campaign: Campaign, now: datetime, calls: int, *, dry: bool, sends:
     )
 
 
-def _next_send(campaign: Campaign, now: datetime) -> datetime:
+def next_send(campaign: Campaign, now: datetime) -> datetime:
     """When `max_cps` allows a call. One far in the future is of a clock that went back, and never blocks."""
     first = campaign.next_send_at
     if first is None or first > now + CLOCK_SKEW + LEAD + spacing(campaign):

@@ -1,4 +1,4 @@
-"""`outdial campaign`: create, look at, start and pause campaigns over the interface; end one in the store."""
+"""`outdial campaign`: over the interface; to end one, and why it does not call, in the store."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Annotated, Any, Literal
 import typer
 
 from outdial.cli.examples import examples
-from outdial.cli.failures import WrongUsage
-from outdial.cli.output import for_person, note, print_facts, print_json, print_rows
+from outdial.cli.failures import Refused, WrongUsage
+from outdial.cli.output import for_person, instant, note, print_facts, print_json, print_rows
 from outdial.cli.store_access import Data, Database, OfVdn, PgBin, PgUser, StoreOptions, administer
 from outdial.cli.targets import Ak, CampaignId, Json, Sk, Url, Vdn, connected
 
-app = typer.Typer(help="Campaigns: create, list, show, start, pause, end.")
+app = typer.Typer(help="Campaigns: create, list, show, start, pause, end, why.")
 
 STATUS = {1: "draft", 2: "started", 3: "suspended", 4: "ended"}
 """The interface's status, in words (wire/campaign-api.md §3.1)."""
@@ -296,3 +296,37 @@ def end(
 
     administer(options, lambda store: Service(store).end_campaign(vdn, campaign))
     print(f"campaign {campaign} ended")
+
+
+@app.command(
+    epilog=examples("outdial campaign why 46 --vdn 1 --data /srv/outdial", "outdial campaign why 46 --json")
+)
+def why(
+    *,
+    campaign: CampaignId,
+    vdn: OfVdn,
+    data: Data = None,
+    database: Database = None,
+    pg_bin: PgBin = None,
+    pg_user: PgUser = None,
+    json: Json = False,
+) -> None:
+    """Say everything that holds a campaign or some of its numbers back, and until when (administration).
+
+    It needs the store alone: whether or not a server runs.
+    """
+    options = StoreOptions(data, database, pg_bin, pg_user)
+
+    from outdial.reasons import reasons
+    from outdial.store.postgres import utc_now
+
+    facts = administer(options, lambda store: store.calls.facts(vdn, campaign))
+    if facts is None:
+        raise Refused(f"VDN {vdn} has no campaign {campaign}")
+    found = [(one.cause.value, one.sentence, instant(one.until)) for one in reasons(facts, utc_now())]
+    if json:
+        print_json([dict(zip(("cause", "sentence", "until"), row, strict=True)) for row in found])
+    elif found:
+        print_rows(("cause", "what", "until (UTC)"), found)
+    else:
+        print("nothing holds it back")

@@ -50,7 +50,7 @@ from outdial.dialing import (
 from outdial.engine.host import lives, this_host
 from outdial.engine.ledger import Ledger
 from outdial.errors import CommitUnknown, StoreUnavailable, SwitchError
-from outdial.model import Attempt, Campaign, Disposition, Originate, SwitchEvent
+from outdial.model import Attempt, Campaign, Disposition, EngineStanding, Originate, SwitchEvent
 from outdial.store import calls
 from outdial.store.calls import Fenced
 from outdial.store.postgres import Connection, utc_now
@@ -119,6 +119,7 @@ class Engine:
         self._orphans: dict[UUID, float] = {}  # intended by a claim whose fate is unknown
         self._renewed_at = 0.0
         self._fence_after = 0.0
+        self._said: EngineStanding | None = None
         self._audit_at = 0.0
         self._listener: Connection = None
 
@@ -405,10 +406,18 @@ class Engine:
 
     async def _keep_lease(self) -> None:
         await self._renew()
+        await self._say_standing()
         if self._clock().mono < self._fence_after:
             return
         runs = await self._store.calls.runs_of(this_host())
         await self._store.calls.fence_dead(self._epoch, [epoch for epoch, pid in runs if not lives(pid)])
+
+    async def _say_standing(self) -> None:
+        """What only we know goes into our row, at most once a second, when it has changed."""
+        standing = EngineStanding(self._switch.connected, tuple(self._switch.trunks()))
+        if standing != self._said:
+            await self._store.calls.say_standing(self._epoch, standing)
+            self._said = standing
 
     async def _renew(self) -> None:
         """Raises `Fenced`. After an outage the others get the time of a lease to renew theirs as well."""

@@ -15,10 +15,13 @@ from itertools import groupby
 from typing import Any, Final
 from uuid import UUID
 
+import msgspec
+
 from outdial import calendar
 from outdial.dialing import Candidate, Listing, PacedCampaign, Remember
 from outdial.dialing.caps import counts_since, given_back
-from outdial.model import Attempt, CallRecord, Campaign, Disposition, Recycle, Settlement
+from outdial.model import Attempt, CallRecord, Campaign, Disposition, EngineStanding, Recycle, Settlement
+from outdial.reasons import Facts, Held
 from outdial.store.campaigns import Locked, campaign
 from outdial.store.postgres import Connection, Postgres, Transaction
 from outdial.store.vdns import caps_of
@@ -140,6 +143,24 @@ class Calls:
             )
             await tx.execute("wake_pushers")
 
+    async def facts(self, vdn_id: int, campaign_id: int) -> Facts | None:
+        """What holds a campaign back can be judged by this; None for one that is not of this VDN."""
+        row = await self._db.fetchrow("facts", vdn_id, campaign_id, self._now())
+        if row is None:
+            return None
+        return Facts(
+            campaign(row),
+            row["time_zone"],
+            due=row["due"],
+            retry=Held(row["retries"], row["retry_at"]),
+            restricted=Held(row["restricted"], row["restricted_at"]),
+            capped=Held(row["capped"], row["capped_at"]),
+            dialing=row["dialing"],
+            refused=row["refused"],
+            in_flight=row["in_flight"],
+            engines=tuple(msgspec.json.decode(one, type=EngineStanding) for one in row["standings"]),
+        )
+
     # -- engine runs, across VDNs ----------------------------------------------------------------------
 
     async def begin_epoch(self, host: str, pid: int, lease: timedelta) -> int:
@@ -149,6 +170,10 @@ class Calls:
     async def renew_lease(self, epoch: int, lease: timedelta) -> bool:
         """Say that this run lives; False when it has been fenced."""
         return await self._db.fetchrow("renew_lease", epoch, lease) is not None
+
+    async def say_standing(self, epoch: int, standing: EngineStanding) -> None:
+        """Keep what this run says of itself."""
+        await self._db.fetch("say_standing", epoch, msgspec.json.encode(standing).decode())
 
     async def resign(self, epoch: int) -> None:
         """End this run: it claims nothing more."""

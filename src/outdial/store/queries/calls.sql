@@ -190,6 +190,38 @@ WHERE datname = current_database() AND usename = current_user AND application_na
 -- name: runs_of_host
 SELECT epoch, pid FROM engine WHERE host = $1 AND recovered_at IS NULL AND fenced_at IS NULL
 
+-- name: say_standing
+UPDATE engine SET standing = $2 WHERE epoch = $1
+
+-- name: facts
+-- What may hold a campaign back, in one look. An engine that has said nothing yet has no switch.
+SELECT c.*, v.time_zone, n.*,
+    (SELECT count(*) FROM attempt a WHERE a.vdn_id = $1 AND a.campaign_id = $2 AND a.ended_at IS NULL) AS in_flight,
+    ARRAY(SELECT coalesce(e.standing, '{"switch":false}') FROM engine e
+          WHERE e.fenced_at IS NULL AND e.recovered_at IS NULL AND e.lease_until > clock_timestamp()) AS standings
+FROM campaign c JOIN vdn v USING (vdn_id), LATERAL (
+    SELECT count(*) FILTER (WHERE w.kind = 'due') AS due,
+           count(*) FILTER (WHERE w.kind = 'restricted') AS restricted,
+           min(w.due_at) FILTER (WHERE w.kind = 'restricted') AS restricted_at,
+           count(*) FILTER (WHERE w.kind = 'capped') AS capped,
+           min(w.due_at) FILTER (WHERE w.kind = 'capped') AS capped_at,
+           count(*) FILTER (WHERE w.kind = 'retry') AS retries,
+           min(w.due_at) FILTER (WHERE w.kind = 'retry') AS retry_at,
+           count(*) FILTER (WHERE w.state = 'dialing') AS dialing,
+           count(*) FILTER (WHERE w.state = 'done' AND w.disposition = 'NOT_ALLOWED') AS refused
+    FROM (SELECT m.state, m.due_at, m.disposition,
+                 CASE WHEN m.state IN ('dialing', 'done') THEN NULL
+                      WHEN m.due_at <= $3 THEN 'due'
+                      WHEN b.number IS NOT NULL THEN 'restricted'
+                      WHEN k.number IS NOT NULL AND m.attempts = 0 THEN 'capped'
+                      ELSE 'retry' END AS kind
+          FROM contact m
+          LEFT JOIN blacklist b ON b.vdn_id = $1 AND b.number = m.called AND b.restrict_times IS NOT NULL
+          LEFT JOIN called_count k ON k.vdn_id = $1 AND k.number = m.called
+          WHERE m.vdn_id = $1 AND m.campaign_id = $2) w
+) n
+WHERE c.vdn_id = $1 AND c.campaign_id = $2 AND c.deleted_at IS NULL
+
 -- name: resign
 UPDATE engine SET fenced_at = coalesce(fenced_at, clock_timestamp()), lease_until = clock_timestamp()
 WHERE epoch = $1

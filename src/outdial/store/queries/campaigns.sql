@@ -1,6 +1,6 @@
 -- name: lock_vdn
 -- Serialises what a quota counts: creating and resuming campaigns of one VDN.
-SELECT vdn_id, time_zone, edition, max_active, recycle, webhook_secret FROM vdn
+SELECT * FROM vdn
 WHERE vdn_id = $1 FOR NO KEY UPDATE
 
 -- name: active_campaigns
