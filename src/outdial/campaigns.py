@@ -88,3 +88,16 @@ def check_quota(device_type: DeviceType, active: int, max_active: int) -> None:
             f"{active} campaigns of this kind are started or suspended, {max_active} are allowed:"
             " end or delete one first",
         )
+
+
+def callers(campaign: Campaign) -> tuple[str, ...]:
+    """The calling numbers that take turns: those of the first priority; the others stand by."""
+    numbers = campaign.caller_numbers
+    first = min((one.priority for one in numbers), default=0)
+    return tuple(one.number for one in numbers if one.priority == first) or (campaign.caller_no,)
+
+
+def check_modify(campaign: Campaign, now: datetime) -> None:
+    """An ended campaign cannot be modified. Raises `Refusal` 0200016."""
+    if state_at(campaign, now) is CampaignState.ENDED:
+        raise Refusal(Code.ALREADY_ENDED, "the campaign is ended: create another one")

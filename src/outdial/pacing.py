@@ -35,6 +35,7 @@ def allowance(campaign: Campaign, time_zone: str, now: datetime) -> int:
     inside = campaign.state is CampaignState.STARTED and campaign.begin_at <= now < campaign.end_at
     if not inside or next_launch(campaign.pacing, campaign.last_launch_at, now) > now:
         return 0
-    if not calendar.is_open(campaign.windows, now, calendar.zone(time_zone)):
+    hours = (campaign.special_dates, campaign.special_windows)
+    if not calendar.is_open(campaign.windows, now, calendar.zone(time_zone), *hours):
         return 0
     return min(campaign.pacing.call_count, MAX_LAUNCH)

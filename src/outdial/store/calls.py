@@ -9,17 +9,30 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, tzinfo
 from itertools import groupby
+from typing import Any, Final
 from uuid import UUID
 
+from outdial import calendar
+from outdial.campaigns import callers
 from outdial.dialing import Candidate, Listing, PacedCampaign
-from outdial.model import Attempt, Disposition, Recycle, Settlement
+from outdial.model import Attempt, Campaign, Disposition, Recycle, Settlement
+from outdial.retry import Try
 from outdial.store.campaigns import Locked, campaign
 from outdial.store.postgres import Connection, Postgres, Transaction
 
 STOPPED = timedelta(seconds=5)
 """After which a session that does not finish its request is ended; as long as one idle in a transaction."""
+
+
+PROMOTED: Final = 5000
+"""Contacts in one promotion."""
+
+_PROMOTION: Final = 0x77616974  # "wait": the advisory lock of whoever promotes
+
+NextTry = Callable[[Campaign, Sequence[Try], datetime, tzinfo], datetime | None]
+"""The rule that says when a number is tried again: campaign, its attempts, the end of the last, its zone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,18 +80,22 @@ class Calls:
         """Take back attempts that provably never left: their numbers are ready again."""
         await self._db.fetch("withdraw", vdn_id, list(attempt_ids), self._now())
 
-    async def settle(self, settlements: Sequence[Settlement]) -> None:
+    async def settle(self, settlements: Sequence[Settlement], next_try: NextTry) -> None:
         """Store the ends of attempts: attempt, contact, counter, result and outbox in one transaction a VDN.
 
-        An attempt that has ended already is left alone, so a repetition is harmless.
+        `next_try` judges, under the locks, which numbers are tried again. An attempt that has ended already
+        is left alone, so a repetition is harmless.
         """
         for vdn_id, group in groupby(sorted(settlements, key=_vdn_of), key=_vdn_of):
-            await self._settle_vdn(vdn_id, list(group))
+            await self._settle_vdn(vdn_id, list(group), next_try)
 
-    async def _settle_vdn(self, vdn_id: int, settlements: list[Settlement]) -> None:
+    async def _settle_vdn(self, vdn_id: int, settlements: list[Settlement], next_try: NextTry) -> None:
         ids = [s.attempt_id for s in settlements]
         async with self._db.transaction() as tx:
-            await tx.execute("lock_campaigns_of", vdn_id, ids)
+            now = self._now()
+            held = await tx.fetch("lock_campaigns_of", vdn_id, ids, now)
+            again = [row for row in held if row["tries_again"]]
+            retries = await _retries(tx, again, settlements, next_try) if again else {}
             await tx.execute(
                 "settle",
                 vdn_id,
@@ -91,8 +108,23 @@ class Calls:
                 [s.sip_status for s in settlements],
                 [s.hung_up_by for s in settlements],
                 self._now(),
+                [retries.get(s.attempt_id) for s in settlements],
             )
             await tx.execute("wake_pushers")
+
+    async def promote(self) -> int:
+        """Across VDNs: make contacts ready whose waiting is over; how many, `PROMOTED` at most.
+
+        Nothing is done while another process does it.
+        """
+        async with self._db.transaction() as tx:
+            if not await tx.fetchval("lead_promotion", _PROMOTION):
+                return 0
+            status = await tx.execute("promote", self._now())
+            count = int(status.split()[-1])
+            if count:
+                await tx.execute("wake_engines")
+        return count
 
     # -- engine runs, across VDNs ----------------------------------------------------------------------
 
@@ -173,6 +205,7 @@ class Claim:
         self._tx = tx
         self._epoch = epoch
         self._key = (paced.campaign.vdn_id, paced.campaign.campaign_id)
+        self._turn = paced.campaign.caller_turn
         self.paced = paced
         self.now = now
 
@@ -207,6 +240,7 @@ class Claim:
         The attempts come back in the order of `wanted`.
         """
         campaign = self.paced.campaign
+        before = self._turn
         rows = await self._tx.fetch(
             "intend",
             *self._key,
@@ -214,7 +248,8 @@ class Claim:
             self.now,
             [attempt_id for attempt_id, _ in wanted],
             [candidate.contact_id for _, candidate in wanted],
-            [candidate.caller or campaign.caller_no for _, candidate in wanted],
+            [candidate.caller or self._next_caller() for _, candidate in wanted],
+            self._turn - before,
         )
         order = {attempt_id: place for place, (attempt_id, _) in enumerate(wanted)}
         return [
@@ -231,6 +266,11 @@ class Claim:
             for row in sorted(rows, key=lambda row: order[row["attempt_id"]])
         ]
 
+    def _next_caller(self) -> str:
+        numbers = callers(self.paced.campaign)
+        self._turn += 1
+        return numbers[(self._turn - 1) % len(numbers)]
+
     async def postpone(self, contact_id: int, due_at: datetime) -> None:
         """Dial this contact not before `due_at`."""
         await self._tx.execute("postpone_contact", self._key[0], contact_id, due_at)
@@ -243,3 +283,22 @@ class Claim:
 
 def _vdn_of(settlement: Settlement) -> int:
     return settlement.vdn_id
+
+
+async def _retries(
+    tx: Transaction, rows: Sequence[Any], settlements: Sequence[Settlement], next_try: NextTry
+) -> dict[UUID, datetime | None]:
+    """When the number of each attempt is tried again, where its campaign (one of `rows`) may do so."""
+    by_id = {row["campaign_id"]: (campaign(row), calendar.zone(row["time_zone"])) for row in rows}
+    ends = {one.attempt_id: one for one in settlements}
+    vdn_id = settlements[0].vdn_id
+    found: dict[UUID, datetime | None] = {}
+    histories = await tx.fetch("histories", vdn_id, list(ends), list(by_id))
+    for attempt_id, group in groupby(histories, key=lambda row: row["attempt_id"]):
+        history = list(group)
+        end = ends[attempt_id]
+        past: list[Try] = [(Disposition(row["disposition"]), row["intent_at"]) for row in history[:-1]]
+        tries = [*past, (end.disposition, history[-1]["intent_at"])]
+        of, tz = by_id[history[0]["campaign_id"]]
+        found[attempt_id] = next_try(of, tries, end.ended_at, tz)
+    return found

@@ -33,11 +33,24 @@ ORDER BY number FOR NO KEY UPDATE
 UPDATE blacklist SET window_begin = $3, window_calls = $4 WHERE vdn_id = $1 AND number = $2
 
 -- name: postpone_contact
-UPDATE contact SET due_at = $3 WHERE vdn_id = $1 AND contact_id = $2 AND state = 'ready'
+UPDATE contact SET state = 'waiting', due_at = $3 WHERE vdn_id = $1 AND contact_id = $2 AND state = 'ready'
+
+-- name: lead_promotion
+-- One process promotes at a time; the lock ends with the transaction.
+SELECT pg_try_advisory_xact_lock($1)
+
+-- name: promote
+-- Across VDNs: contacts whose waiting is over are ready. Until then they stand in nobody's way (design:
+-- stack.md, section 4). LIMIT is a literal, as in the claim.
+WITH due AS MATERIALIZED (
+    SELECT vdn_id, contact_id FROM contact WHERE state = 'waiting' AND due_at <= $1
+    ORDER BY due_at LIMIT 5000 FOR UPDATE SKIP LOCKED
+)
+UPDATE contact n SET state = 'ready' FROM due WHERE n.vdn_id = due.vdn_id AND n.contact_id = due.contact_id
 
 -- name: intend
 -- The intents of a claim: attempt rows, contacts dialing, the launch time of the campaign.
--- $1 vdn  $2 campaign  $3 epoch  $4 now  $5 attempt ids  $6 contact ids  $7 callers
+-- $1 vdn  $2 campaign  $3 epoch  $4 now  $5 attempt ids  $6 contact ids  $7 callers  $8 turns they took
 WITH wanted AS MATERIALIZED (
     SELECT * FROM unnest($5::uuid[], $6::bigint[], $7::text[]) w(attempt_id, contact_id, caller)
 ), dialing AS (
@@ -45,7 +58,7 @@ WITH wanted AS MATERIALIZED (
     FROM wanted w WHERE n.vdn_id = $1 AND n.contact_id = w.contact_id AND n.state = 'ready'
     RETURNING n.contact_id, n.called, n.attempts, w.attempt_id, w.caller
 ), launched AS (
-    UPDATE campaign SET last_launch_at = $4 WHERE vdn_id = $1 AND campaign_id = $2
+    UPDATE campaign SET last_launch_at = $4, caller_turn = caller_turn + $8 WHERE vdn_id = $1 AND campaign_id = $2
 )
 INSERT INTO attempt (vdn_id, attempt_id, campaign_id, contact_id, attempt_no, called, caller, epoch, intent_at)
 SELECT $1, attempt_id, $2, contact_id, attempts, called, caller, $3, $4 FROM dialing
@@ -62,33 +75,46 @@ UPDATE contact n SET state = 'ready', attempts = n.attempts - 1, due_at = $3
 FROM gone WHERE n.vdn_id = $1 AND n.contact_id = gone.contact_id AND n.state = 'dialing'
 
 -- name: lock_campaigns_of
--- Campaign rows first and in id order: the lock order of every transaction.
-SELECT campaign_id FROM campaign WHERE vdn_id = $1 AND campaign_id IN
+-- Campaign rows first and in id order: the lock order of every transaction. `tries_again` where a number may
+-- be tried again.
+SELECT c.*, v.time_zone,
+       c.retry IS NOT NULL AND c.state <> 'ended' AND c.deleted_at IS NULL AND c.end_at > $3 AS tries_again
+FROM campaign c JOIN vdn v USING (vdn_id)
+WHERE c.vdn_id = $1 AND c.campaign_id IN
     (SELECT campaign_id FROM attempt WHERE vdn_id = $1 AND attempt_id = ANY($2::uuid[]))
-ORDER BY campaign_id FOR NO KEY UPDATE
+ORDER BY c.campaign_id FOR NO KEY UPDATE OF c
+
+-- name: histories
+-- Every attempt of the numbers of these open attempts ($2), where their campaign ($3) tries again.
+SELECT a.attempt_id, a.campaign_id, h.disposition, h.intent_at
+FROM attempt a JOIN attempt h ON h.vdn_id = $1 AND h.contact_id = a.contact_id
+WHERE a.vdn_id = $1 AND a.attempt_id = ANY($2::uuid[]) AND a.ended_at IS NULL
+  AND a.campaign_id = ANY($3::bigint[])
+ORDER BY a.attempt_id, h.attempt_no
 
 -- name: settle
 -- The end of a batch of attempts: attempt, contact, counter, result, outbox. One already ended is left alone.
 -- $1 vdn  $2 attempt ids  $3 dispositions  $4 ended  $5 ringing  $6 answered  $7 causes  $8 SIP statuses
--- $9 hung up by  $10 now
+-- $9 hung up by  $10 now  $11 when the number is tried again; NULL: not
 WITH s AS MATERIALIZED (
     SELECT * FROM unnest($2::uuid[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::timestamptz[],
-                         $7::smallint[], $8::smallint[], $9::text[])
-        s(attempt_id, disposition, ended_at, ringing_at, answered_at, cause, sip_status, hung_up_by)
+                         $7::smallint[], $8::smallint[], $9::text[], $11::timestamptz[])
+        s(attempt_id, disposition, ended_at, ringing_at, answered_at, cause, sip_status, hung_up_by, retry_at)
 ), ended AS (
     UPDATE attempt a SET ended_at = s.ended_at, disposition = s.disposition,
            ringing_at = coalesce(s.ringing_at, a.ringing_at), answered_at = coalesce(s.answered_at, a.answered_at),
            cause = s.cause, sip_status = s.sip_status, hung_up_by = s.hung_up_by
     FROM s WHERE a.vdn_id = $1 AND a.attempt_id = s.attempt_id AND a.ended_at IS NULL
-    RETURNING a.attempt_id, a.campaign_id, a.contact_id, a.disposition, a.intent_at
+    RETURNING a.attempt_id, a.campaign_id, a.contact_id, a.disposition, a.intent_at, s.retry_at
 ), judged AS (
     SELECT e.*, c.callback_url,
-           e.disposition = 'UNKNOWN' AND c.on_unknown = 'redial' AND c.state <> 'ended'
-               AND c.deleted_at IS NULL AS again
+           CASE WHEN c.state = 'ended' OR c.deleted_at IS NOT NULL THEN NULL
+                WHEN e.disposition = 'UNKNOWN' AND c.on_unknown = 'redial' THEN $10
+                ELSE e.retry_at END AS again_at
     FROM ended e JOIN campaign c ON c.vdn_id = $1 AND c.campaign_id = e.campaign_id
 ), number AS (
-    UPDATE contact n SET state = CASE WHEN j.again THEN 'ready' ELSE 'done' END, due_at = $10,
-           disposition = j.disposition
+    UPDATE contact n SET disposition = j.disposition, due_at = coalesce(j.again_at, $10),
+           state = CASE WHEN j.again_at > $10 THEN 'waiting' WHEN j.again_at <= $10 THEN 'ready' ELSE 'done' END
     FROM judged j WHERE n.vdn_id = $1 AND n.contact_id = j.contact_id AND n.state = 'dialing'
     RETURNING n.contact_id, n.called, n.session_id, n.custom_field, n.state,
               j.attempt_id, j.campaign_id, j.disposition, j.intent_at, j.callback_url
