@@ -79,17 +79,15 @@ def policy_of(raw: RawObject, place: str = "") -> RetryPolicy:
 
 def _listed(text: str, where: str) -> list[Any]:
     """The list in `policyJson`; its strings may stand in single quotes, as in the pages' sample."""
-    for candidate in (text, text.replace("'", '"')):
-        try:
-            found = jsontext.decode_text(candidate)
-        except jsontext.NotJson:
-            continue
-        if type(found) is list:
-            if len(found) > 1:
-                raise Refusal(Code.PARAMETER, f"{where}: more than one type of number is not served yet")
-            return found
-        break
-    raise Refusal(Code.VALUE, f"{where}: must be JSON text of a list")
+    try:
+        found = jsontext.decode_text(text if '"' in text else text.replace("'", '"'))
+    except jsontext.NotJson:
+        found = None
+    if type(found) is not list:
+        raise Refusal(Code.VALUE, f"{where}: must be JSON text of a list")
+    if len(found) > 1:
+        raise Refusal(Code.PARAMETER, f"{where}: more than one type of number is not served yet")
+    return found
 
 
 def _never(raw: RawObject, place: str) -> tuple[str, ...]:
