@@ -1,7 +1,7 @@
 """Hours on normal days and special dates, minute by minute against a second telling that shares no code.
 
-The oracle walks the clock on the wall: it lists every minute of a stretch with what a clock of the zone shows,
-and finds the instant of a local time as the first minute at which that clock has come to it.
+The oracle walks the clock on the wall: it lists every minute of a stretch with what a clock of the zone
+shows, and finds the instant of a local time as the first minute at which that clock has come to it.
 """
 
 from __future__ import annotations
