@@ -223,7 +223,7 @@ async def test_a_settlement_that_comes_twice_changes_nothing(house: House) -> No
     campaign_id = await house.campaign(retry=on_busy(1, 3600))
     await dialing(house, campaign_id, "8601")
     ends = await settle(house, Disposition.BUSY)
-    query = "SELECT * FROM contact"
+    query = "SELECT * FROM contact JOIN attempt USING (vdn_id, contact_id)"
     before = await house.sql.fetchrow(query)
     assert before["state"] == "waiting"
     later = [replace(end, ended_at=utc_now() + timedelta(hours=1)) for end in ends]
@@ -327,13 +327,15 @@ async def waiting(house: House, campaign_id: int, *numbers: str) -> None:
 
 async def test_waiting_numbers_end_with_their_campaign(house: House) -> None:
     """Each with the result of its last attempt (semantics.md §5)."""
-    campaign_id = await house.campaign(retry=on_busy(9, 60))
-    await waiting(house, campaign_id, "8601", "8602")
-    await house.add(campaign_id, ["8603"])
-    await house.service.end_campaign(1, campaign_id)
+    mixed, only = await house.campaign(retry=on_busy(9, 60)), await house.campaign(retry=on_busy(9, 60))
+    await waiting(house, mixed, "8601")
+    await house.add(mixed, ["8602"])
+    await waiting(house, only, "8603")
+    for campaign_id in (mixed, only):
+        await house.service.end_campaign(1, campaign_id)
     await Upkeep(house.store).round()
-    assert await house.incomplete(campaign_id) == 0
-    assert await house.dispositions() == {"8601": ["BUSY"], "8602": ["BUSY"], "8603": ["NOT_ATTEMPTED"]}
+    assert [await house.incomplete(campaign_id) for campaign_id in (mixed, only)] == [0, 0]
+    assert await house.dispositions() == {"8601": ["BUSY"], "8602": ["NOT_ATTEMPTED"], "8603": ["BUSY"]}
 
 
 async def test_waiting_numbers_go_with_their_campaign(house: House) -> None:
