@@ -47,6 +47,8 @@ from outdial.model import (
     Inquiry,
     Recycle,
     Ringing,
+    SpecialDate,
+    SpecialDateKind,
     TimerPacing,
 )
 from playbook import NOON, Playbook, asked, attempt, paced, place, settled, withdraw
@@ -227,6 +229,25 @@ def test_hours_that_end_between_claim_and_call(play: Playbook) -> None:
     play.at(59.7).load(of) << Claim(1, 7, 1)
     play.at(60.0) >> play.claimed(one, of=of, began=59.7)
     play << withdraw(one)
+
+
+def test_a_special_date_that_begins_between_claim_and_call(play: Playbook) -> None:
+    """G6: Tuesday is one, and has no windows."""
+    one = attempt()
+    tuesdays = (SpecialDate(1, "d", SpecialDateKind.WEEKLY, weekdays=(2,)),)
+    of = paced(special_dates=tuesdays)
+    play >> SwitchUp()
+    play.at(12 * 3600 - 0.3).load(of) << Claim(1, 7, 1)
+    play.at(12 * 3600) >> play.claimed(one, of=of, began=12 * 3600 - 0.3)
+    play << withdraw(one)
+
+
+def test_hours_that_change_are_judged_anew(play: Playbook) -> None:
+    """A special date without windows closes the day until it is taken away, or gets windows."""
+    mondays = (SpecialDate(1, "d", SpecialDateKind.WEEKLY, weekdays=(1,)),)
+    play >> SwitchUp()
+    play.load(paced(special_dates=mondays))
+    play.at(10).load(paced(special_dates=mondays, special_windows=paced().campaign.windows)) << Claim(1, 7, 1)
 
 
 def test_the_end_of_the_campaign_between_claim_and_call(play: Playbook) -> None:

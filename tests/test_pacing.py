@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from outdial.model import CallWindow, CampaignState, TimerPacing
+from outdial.model import CallWindow, CampaignState, SpecialDate, SpecialDateKind, TimerPacing
 from outdial.pacing import LEAD, MAX_LAUNCH, SLOT, allowance, launched, next_call, next_launch, send_times
 from playbook import NOON, campaign
 
@@ -62,6 +62,15 @@ def test_a_neighbour_whose_clock_is_a_little_ahead_keeps_the_pace() -> None:
 )
 def test_state_dates_hours_and_pace_decide(changes: dict[str, object], calls: int) -> None:
     assert allowance(campaign(**{"pacing": TEN_A_MINUTE, **changes}), "UTC", NOON) == calls
+
+
+def test_a_special_date_has_its_own_hours() -> None:
+    """2026-03-02 is a Monday."""
+    mondays = (SpecialDate(1, "d", SpecialDateKind.WEEKLY, weekdays=(1,)),)
+    assert allowance(campaign(special_dates=mondays), "UTC", NOON) == 0
+    noon = (CallWindow(700, 740), None, None)
+    assert allowance(campaign(special_dates=mondays, special_windows=noon), "UTC", NOON) == 1
+    assert allowance(campaign(special_windows=noon), "UTC", NOON + timedelta(hours=1)) == 1
 
 
 def test_hours_are_those_of_the_time_zone() -> None:

@@ -171,13 +171,15 @@ class RetryPolicy:
     """Which numbers are tried again (wire/campaign-api.md §5.1). Without days and rules: none.
 
     `days` and `tries_a_day`: every number that was not reached, so often on so many days. `rules`: by the
-    result of the attempt. `never`: fail codes after which a number is not tried again.
+    result of the attempt. `never`: fail codes after which a number is not tried again. `number_type`: the
+    type of number that the policy names; "": every type.
     """
 
     days: int = 0
     tries_a_day: int = 0
     rules: tuple[RetryRule, ...] = ()
     never: tuple[str, ...] = ()
+    number_type: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +198,7 @@ class Campaign:
     `max_alerting_time` is in seconds. `priority` 1 is first when campaigns share the trunks. `max_cps` (calls
     a second) and `max_channels` (calls at the same time) bound this campaign alone; None: unbounded.
     `launch_rest`: calls of the last launch that found no room; `next_send_at`: when `max_cps` allows more.
+    `caller_turn` counts the calls, so that calling numbers of one priority take turns.
     """
 
     vdn_id: int
@@ -224,6 +227,7 @@ class Campaign:
     caller_numbers: tuple[CallerNumber, ...] = ()
     launch_rest: int = 0
     next_send_at: datetime | None = None
+    caller_turn: int = 0
 
 
 class CallData(msgspec.Struct, frozen=True, gc=False):
@@ -241,9 +245,10 @@ class CallData(msgspec.Struct, frozen=True, gc=False):
 class ContactState(StrEnum):
     """The state of a stored number (semantics.md §6)."""
 
-    READY = "ready"  # dialing -> ready: a retry or a withdrawn attempt, `due_at` says when
+    READY = "ready"  # dialing -> ready: a withdrawn attempt; waiting -> ready: `due_at` has come (promote)
     DIALING = "dialing"  # ready -> dialing (claim)
-    DONE = "done"  # ready, dialing -> done (settle, end, retire, blacklist)
+    WAITING = "waiting"  # dialing -> waiting: a retry; ready -> waiting: postponed; `due_at` says until when
+    DONE = "done"  # ready, waiting, dialing -> done (settle, end, retire, blacklist)
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,7 +55,8 @@ def allowance(campaign: Campaign, time_zone: str, now: datetime) -> int:
     calls = campaign.pacing.call_count if is_new_launch(campaign, now) else campaign.launch_rest
     if not inside or not calls:
         return 0
-    if not calendar.is_open(campaign.windows, now, calendar.zone(time_zone)):
+    hours = (campaign.special_dates, campaign.special_windows)
+    if not calendar.is_open(campaign.windows, now, calendar.zone(time_zone), *hours):
         return 0
     return min(calls, MAX_LAUNCH)
 

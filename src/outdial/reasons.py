@@ -102,11 +102,15 @@ def _state(facts: Facts, now: datetime) -> Iterator[Reason]:
 
 def _hours(facts: Facts, now: datetime) -> Iterator[Reason]:
     campaign, tz = facts.campaign, calendar.zone(facts.time_zone)
-    if calendar.is_open(campaign.windows, now, tz):
+    special = (campaign.special_dates, campaign.special_windows)
+    if calendar.is_open(campaign.windows, now, tz, *special):
         return
-    opens_at = calendar.next_open(campaign.windows, now, tz)
-    never = "" if opens_at else "; it has none that open"
-    yield Reason(Cause.OUTSIDE_HOURS, f"it is outside its daily hours{never}", opens_at)
+    opens_at = calendar.next_open(campaign.windows, now, tz, *special)
+    never = "" if opens_at else "; none are to come"
+    if calendar.is_special(now.astimezone(tz).date(), campaign.special_dates):
+        yield Reason(Cause.SPECIAL_DATE, f"today is a special date, outside its hours{never}", opens_at)
+    else:
+        yield Reason(Cause.OUTSIDE_HOURS, f"it is outside its daily hours{never}", opens_at)
 
 
 def _numbers(facts: Facts) -> Iterator[Reason]:

@@ -1,6 +1,7 @@
 """The command line. One module a resource; nothing heavy is imported before a command needs it.
 
-campaign, numbers   over the signed client (targets.py says which server)
+campaign, numbers   over the signed client (targets.py says which server); campaign_change,
+                    campaign_why and special_dates hold more commands of campaign
 vdn, key, results, records   administration in the store (store_access.py opens it)
 server              serve and dev
 output, failures, examples   what is printed, how a command ends, what --help ends with
@@ -17,7 +18,17 @@ from typing import Annotated
 import typer
 
 from outdial import __version__
-from outdial.cli import campaign, key, numbers, records, results, server, vdn
+from outdial.cli import (
+    campaign,
+    campaign_why,
+    key,
+    numbers,
+    records,
+    results,
+    server,
+    special_dates,
+    vdn,
+)
 from outdial.cli.examples import examples
 from outdial.cli.failures import EXIT_OK, Failure, as_failures
 from outdial.cli.output import visible
@@ -36,7 +47,8 @@ app = typer.Typer(
     ),
 )
 app.add_typer(server.app)
-app.add_typer(campaign.app, name="campaign")
+campaign.app.add_typer(special_dates.app, name="special-dates")
+app.add_typer(campaign_why.app, name="campaign")
 app.add_typer(numbers.app, name="numbers")
 app.add_typer(vdn.app, name="vdn")
 app.add_typer(key.app, name="key")

@@ -202,7 +202,9 @@ class Dialer:
             return False
         campaign = call.paced.campaign
         inside = campaign.begin_at <= now.wall < campaign.end_at
-        return inside and calendar.is_open(campaign.windows, now.wall, calendar.zone(call.paced.time_zone))
+        tz = calendar.zone(call.paced.time_zone)
+        special = (campaign.special_dates, campaign.special_windows)
+        return inside and calendar.is_open(campaign.windows, now.wall, tz, *special)
 
     # -- calls -----------------------------------------------------------------------------------------
 

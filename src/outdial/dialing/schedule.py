@@ -51,8 +51,7 @@ class _Line:
         """What the store knows now. More numbers end the quiet; other hours are judged anew."""
         if paced.campaign.incomplete > self.paced.campaign.incomplete:
             self.quiet, self.quiet_until = 0.0, -inf
-        hours = (paced.campaign.windows, paced.time_zone)
-        if hours != (self.paced.campaign.windows, self.paced.time_zone):
+        if _hours(paced) != _hours(self.paced):
             self.closed = None
         self.paced, self.share.priority = paced, paced.campaign.priority
 
@@ -95,7 +94,10 @@ class _Line:
     def close(self, now: Now) -> None:
         """The rules forbid a claim: remember until when, if the hours are why."""
         campaign = self.paced.campaign
-        opens_at = calendar.next_open(campaign.windows, now.wall, calendar.zone(self.paced.time_zone))
+        special = (campaign.special_dates, campaign.special_windows)
+        opens_at = calendar.next_open(
+            campaign.windows, now.wall, calendar.zone(self.paced.time_zone), *special
+        )
         self.closed = (now.wall, opens_at or campaign.end_at)
         self.failed_until = now.mono + _STEP
 
@@ -113,6 +115,12 @@ class _Line:
         if self.quiet:
             self.quiet, self.quiet_until = 0.0, min(self.quiet_until, now.mono + RETRY)
         self.full_until = min(self.full_until, now.mono + CHANNEL_LOOK)
+
+
+def _hours(paced: PacedCampaign) -> tuple[object, ...]:
+    """What decides when calls may be placed, but for the dates of the campaign."""
+    campaign = paced.campaign
+    return campaign.windows, campaign.special_dates, campaign.special_windows, paced.time_zone
 
 
 class ClaimSchedule:

@@ -21,6 +21,7 @@ from uuid import UUID, uuid4
 import structlog
 
 from outdial import calendar, pacing
+from outdial.campaigns import callers
 from outdial.dialing import (
     SEND_WITHIN,
     Action,
@@ -366,7 +367,7 @@ class Engine:
         return await claim.intend(chosen.dial)
 
     def _refuses(self, campaign: Campaign, one: Candidate) -> Disposition | None:
-        return self._switch.refuses(campaign.vdn_id, one.called, one.caller or campaign.caller_no)
+        return self._switch.refuses(campaign.vdn_id, one.called, one.caller or callers(campaign)[0])
 
     async def _put_aside(self, claim: calls.Claim, chosen: Selection) -> None:
         for disposition, contact_ids in chosen.ended.items():

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, tzinfo
 from itertools import groupby
 from typing import Any, Final
 from uuid import UUID
@@ -18,10 +18,12 @@ from uuid import UUID
 import msgspec
 
 from outdial import calendar
+from outdial.campaigns import callers
 from outdial.dialing import Candidate, Listing, PacedCampaign, Remember
 from outdial.dialing.caps import counts_since, given_back
 from outdial.model import Attempt, CallRecord, Campaign, Disposition, EngineStanding, Recycle, Settlement
 from outdial.reasons import Facts, Held
+from outdial.retry import Try
 from outdial.store.campaigns import Locked, campaign
 from outdial.store.postgres import Connection, Postgres, Transaction
 from outdial.store.vdns import caps_of
@@ -39,6 +41,14 @@ _ENDLESS: Final = 10**9
 _NO_RECORD: Final = CallRecord()
 _STEP_END: Final = "\x1f"
 """Between the steps of a call on their way to the store: arrays of arrays must be of one length there."""
+
+PROMOTED: Final = 5000
+"""Contacts in one promotion."""
+
+_PROMOTION: Final = 0x77616974  # "wait": the advisory lock of whoever promotes
+
+NextTry = Callable[[Campaign, Sequence[Try], datetime, tzinfo], datetime | None]
+"""The rule that says when a number is tried again: campaign, its attempts, the end of the last, its zone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,18 +124,22 @@ class Calls:
                 [one.sent_at for one in of_vdn],
             )
 
-    async def settle(self, settlements: Sequence[Settlement]) -> None:
+    async def settle(self, settlements: Sequence[Settlement], next_try: NextTry) -> None:
         """Store the ends of attempts: attempt, contact, counter, result and outbox in one transaction a VDN.
 
-        An attempt that has ended already is left alone, so a repetition is harmless.
+        `next_try` judges, under the locks, which numbers are tried again. An attempt that has ended already
+        is left alone, so a repetition is harmless.
         """
         for vdn_id, group in groupby(sorted(settlements, key=_vdn_of), key=_vdn_of):
-            await self._settle_vdn(vdn_id, list(group))
+            await self._settle_vdn(vdn_id, list(group), next_try)
 
-    async def _settle_vdn(self, vdn_id: int, settlements: list[Settlement]) -> None:
+    async def _settle_vdn(self, vdn_id: int, settlements: list[Settlement], next_try: NextTry) -> None:
         ids = [s.attempt_id for s in settlements]
         async with self._db.transaction() as tx:
-            await tx.execute("lock_campaigns_of", vdn_id, ids)
+            now = self._now()
+            held = await tx.fetch("lock_campaigns_of", vdn_id, ids, now)
+            again = [row for row in held if row["tries_again"]]
+            retries = await _retries(tx, again, settlements, next_try) if again else {}
             await tx.execute(
                 "settle",
                 vdn_id,
@@ -138,6 +152,7 @@ class Calls:
                 [s.sip_status for s in settlements],
                 [s.hung_up_by for s in settlements],
                 self._now(),
+                [retries.get(s.attempt_id) for s in settlements],
                 [s.sent_at for s in settlements],
                 *_records(settlements),
             )
@@ -160,6 +175,20 @@ class Calls:
             in_flight=row["in_flight"],
             engines=tuple(msgspec.json.decode(one, type=EngineStanding) for one in row["standings"]),
         )
+
+    async def promote(self) -> int:
+        """Across VDNs: make contacts ready whose waiting is over; how many, `PROMOTED` at most.
+
+        Nothing is done while another process does it.
+        """
+        async with self._db.transaction() as tx:
+            if not await tx.fetchval("lead_promotion", _PROMOTION):
+                return 0
+            status = await tx.execute("promote", self._now())
+            count = int(status.split()[-1])
+            if count:
+                await tx.execute("wake_engines")
+        return count
 
     # -- engine runs, across VDNs ----------------------------------------------------------------------
 
@@ -248,6 +277,7 @@ class Claim:
         self._tx = tx
         self._epoch = epoch
         self._key = (paced.campaign.vdn_id, paced.campaign.campaign_id)
+        self._turn = paced.campaign.caller_turn
         self.paced = paced
         self.now = now
 
@@ -310,7 +340,12 @@ class Claim:
     async def launch(self, campaign: Campaign) -> None:
         """Store how far the campaign's pace has come."""
         await self._tx.execute(
-            "launch", *self._key, campaign.last_launch_at, campaign.launch_rest, campaign.next_send_at
+            "launch",
+            *self._key,
+            campaign.last_launch_at,
+            campaign.launch_rest,
+            campaign.next_send_at,
+            self._turn,
         )
 
     async def intend(self, wanted: Sequence[tuple[UUID, Candidate]]) -> list[Attempt]:
@@ -326,7 +361,7 @@ class Claim:
             self.now,
             [attempt_id for attempt_id, _ in wanted],
             [candidate.contact_id for _, candidate in wanted],
-            [candidate.caller or campaign.caller_no for _, candidate in wanted],
+            [candidate.caller or self._next_caller() for _, candidate in wanted],
         )
         order = {attempt_id: place for place, (attempt_id, _) in enumerate(wanted)}
         chosen = dict(wanted)
@@ -345,6 +380,11 @@ class Claim:
             )
             for row in sorted(rows, key=lambda row: order[row["attempt_id"]])
         ]
+
+    def _next_caller(self) -> str:
+        numbers = callers(self.paced.campaign)
+        self._turn += 1
+        return numbers[(self._turn - 1) % len(numbers)]
 
     async def postpone(self, contact_id: int, due_at: datetime) -> None:
         """Dial this contact not before `due_at`."""
@@ -371,3 +411,22 @@ def _records(settlements: Sequence[Settlement]) -> list[list[Any]]:
         [one.rtp_sent for one in records],
         [one.rtp_received for one in records],
     ]
+
+
+async def _retries(
+    tx: Transaction, rows: Sequence[Any], settlements: Sequence[Settlement], next_try: NextTry
+) -> dict[UUID, datetime | None]:
+    """When the number of each attempt is tried again, where its campaign (one of `rows`) may do so."""
+    by_id = {row["campaign_id"]: (campaign(row), calendar.zone(row["time_zone"])) for row in rows}
+    ends = {one.attempt_id: one for one in settlements}
+    vdn_id = settlements[0].vdn_id
+    found: dict[UUID, datetime | None] = {}
+    histories = await tx.fetch("histories", vdn_id, list(ends), list(by_id))
+    for attempt_id, group in groupby(histories, key=lambda row: row["attempt_id"]):
+        history = list(group)
+        end = ends[attempt_id]
+        past: list[Try] = [(Disposition(row["disposition"]), row["intent_at"]) for row in history[:-1]]
+        tries = [*past, (end.disposition, history[-1]["intent_at"])]
+        of, tz = by_id[history[0]["campaign_id"]]
+        found[attempt_id] = next_try(of, tries, end.ended_at, tz)
+    return found

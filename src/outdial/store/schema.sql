@@ -45,15 +45,20 @@ CREATE TABLE campaign (
     callback_url       text,
     duplicates         text        NOT NULL CHECK (duplicates IN ('allow', 'refuse', 'skip')),
     on_unknown         text        NOT NULL CHECK (on_unknown IN ('count', 'redial')),
-    incomplete         integer     NOT NULL DEFAULT 0 CHECK (incomplete >= 0),   -- ready or dialing
+    incomplete         integer     NOT NULL DEFAULT 0 CHECK (incomplete >= 0),   -- ready, waiting or dialing
     last_added_at      timestamptz,   -- of the last accepted add
     last_launch_at     timestamptz,   -- of the last claim: the timer pacing outlives the engine
     created_at         timestamptz NOT NULL,
     deleted_at         timestamptz,   -- hidden; upkeep removes it once nothing is dialing
     archived           boolean     NOT NULL DEFAULT false,   -- deleted, but kept as history
-    priority           smallint    NOT NULL DEFAULT 3,   -- 1 is first where campaigns share trunks
-    max_cps            real,        -- calls a second, at most
-    max_channels       integer,     -- calls at the same time, at most
+    priority           smallint    NOT NULL DEFAULT 3 CHECK (priority BETWEEN 1 AND 5),
+    max_cps            double precision CHECK (max_cps > 0),
+    max_channels       integer     CHECK (max_channels > 0),
+    special_windows    integer[]   NOT NULL DEFAULT '{}',   -- as windows; empty: no call on a special date
+    special_dates      jsonb       NOT NULL DEFAULT '[]',   -- copies: a claim reads them under its row lock
+    retry              jsonb,                               -- NULL: no number is tried again
+    caller_numbers     jsonb       NOT NULL DEFAULT '[]',
+    caller_turn        bigint      NOT NULL DEFAULT 0,      -- calls so far
     launch_rest        integer     NOT NULL DEFAULT 0,   -- calls of the last launch that found no room yet
     next_send_at       timestamptz, -- under max_cps: when the next call may be sent
     PRIMARY KEY (vdn_id, campaign_id)
@@ -76,7 +81,7 @@ CREATE TABLE contact (
     call_data     text,
     recycle_at    timestamptz,
     priority      smallint    NOT NULL,
-    state         text        NOT NULL CHECK (state IN ('ready', 'dialing', 'done')),
+    state         text        NOT NULL CHECK (state IN ('ready', 'dialing', 'waiting', 'done')),
     due_at        timestamptz NOT NULL,
     attempts      smallint    NOT NULL DEFAULT 0,
     disposition   text,       -- of the last attempt, or of an end without a call
@@ -86,7 +91,10 @@ CREATE TABLE contact (
 CREATE INDEX contact_due ON contact (vdn_id, campaign_id, priority, due_at, contact_id) WHERE state = 'ready';
 CREATE UNIQUE INDEX contact_exclusive ON contact (vdn_id, campaign_id, called)
     WHERE exclusive AND state <> 'done';
-CREATE INDEX contact_recycle ON contact (vdn_id, recycle_at) WHERE state = 'ready' AND recycle_at IS NOT NULL;
+CREATE INDEX contact_recycle ON contact (vdn_id, recycle_at)
+    WHERE state IN ('ready', 'waiting') AND recycle_at IS NOT NULL;
+CREATE INDEX contact_waiting ON contact (due_at) WHERE state = 'waiting';
+CREATE INDEX contact_waiting_of ON contact (vdn_id, campaign_id) WHERE state = 'waiting';
 
 CREATE TABLE stored_answer (
     vdn_id           integer     NOT NULL,
@@ -191,6 +199,18 @@ CREATE TABLE outbox (
     PRIMARY KEY (vdn_id, result_id)
 );
 CREATE INDEX outbox_due ON outbox (due_at) WHERE due_at IS NOT NULL;
+
+CREATE TABLE special_date (
+    vdn_id           integer   NOT NULL REFERENCES vdn,
+    special_date_id  bigint    NOT NULL GENERATED ALWAYS AS IDENTITY,
+    name             text      NOT NULL,
+    kind             smallint  NOT NULL CHECK (kind BETWEEN 1 AND 3),   -- weekly, dates, yearly
+    weekdays         integer[] NOT NULL,   -- 1 Monday to 7 Sunday
+    first            text      NOT NULL,   -- yyyy-mm-dd, yearly mm-dd
+    last             text      NOT NULL,
+    PRIMARY KEY (vdn_id, special_date_id)
+);
+CREATE UNIQUE INDEX special_date_name ON special_date (vdn_id, name);
 
 CREATE TABLE called_count (
     vdn_id      integer       NOT NULL,

@@ -1,8 +1,5 @@
 -- Campaigns that share trunks; call records; answers stored before they are acknowledged.
 ALTER TABLE campaign
-    ADD COLUMN priority smallint NOT NULL DEFAULT 3,
-    ADD COLUMN max_cps real,
-    ADD COLUMN max_channels integer,
     ADD COLUMN launch_rest integer NOT NULL DEFAULT 0,
     ADD COLUMN next_send_at timestamptz;
 
