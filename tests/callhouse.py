@@ -108,8 +108,8 @@ class House:
     async def open(self, *, recycle: Recycle = Recycle.KEEP) -> None:
         await self.store.vdns.create(Vdn(1, recycle=recycle, max_active=1000))
 
-    def engine(self, **options: Any) -> Running:
-        running = Running(self, **options)
+    def engine(self, make: Callable[[str], SimulatedSwitch] = SimulatedSwitch, **options: Any) -> Running:
+        running = Running(self, make, **options)
         self.engines.append(running)
         return running
 
