@@ -21,7 +21,9 @@ from outdial.dialing import Candidate, Remember
 from outdial.errors import StoreUnavailable
 from outdial.model import (
     Answered,
+    BlacklistEntry,
     CallRecord,
+    CampaignState,
     Caps,
     Disposition,
     Ended,
@@ -31,6 +33,7 @@ from outdial.model import (
     Room,
     SwitchEvent,
 )
+from outdial.reasons import reasons
 from outdial.store.postgres import utc_now
 from outdial.store.store import Store
 from outdial.switch.simulated import SimulatedSwitch
@@ -134,18 +137,20 @@ async def test_max_cps_holds_in_every_second_over_engines_and_restarts(
 
 
 async def test_max_channels_are_counted_over_engines(house: House, carrier: Carrier) -> None:
+    """Another engine has two calls: this one has a single channel of three."""
     campaign_id = await house.campaign(calls=100, every=60)
     await limit(house, campaign_id, max_channels=3)
-    await house.add(campaign_id, numbers("08", 20))
+    other = await house.store.calls.begin_epoch("elsewhere", 1, timedelta(hours=1))
+    for contact_id in await house.add(campaign_id, numbers("01", 2)):
+        await house.intend(campaign_id, contact_id, epoch=other)
+    await house.add(campaign_id, numbers("08", 10))
     house.engine()
-    house.engine()
-    await house.all_done(campaign_id)
+    await house.until(lambda: house.sql_is("SELECT count(*) = 10 FROM call_result"))
     alive = most = 0
     for line in carrier.lines():
         alive += (line.get("order") == "originate") - (line.get("event") == "ended")
         most = max(most, alive)
-    assert most == 3
-    assert await house.sql.fetchval("SELECT count(DISTINCT epoch) FROM attempt") == 2
+    assert most == 1
 
 
 async def test_a_launch_cut_short_goes_on_and_never_exceeds_its_count(house: House) -> None:
@@ -215,6 +220,8 @@ async def test_the_record_of_a_call_is_stored_with_its_end(house: House) -> None
 async def test_an_answer_is_stored_before_it_is_confirmed(
     house: House, carrier: Carrier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    carrier.end()
+    carrier.start("--ring", "0.02", "--drop", "1.5")
     campaign_id = await house.campaign()
     await house.add(campaign_id, numbers("08", 10))
     running = house.engine(Careful)
@@ -385,3 +392,37 @@ async def test_calls_that_count_no_more_are_forgotten_at_the_next(house: House) 
         assert claim is not None
         await claim.count_numbers({"860003": 1})
     assert await house.sql.fetchval("SELECT calls FROM called_count") == [new, claim.now]
+
+
+# -- why a campaign does not call ------------------------------------------------------------------------
+
+
+async def causes(house: House, campaign_id: int) -> list[str]:
+    facts = await house.store.calls.facts(1, campaign_id)
+    assert facts is not None
+    return [one.cause.value for one in reasons(facts, utc_now())]
+
+
+async def test_the_store_knows_what_holds_a_campaign_back(house: House, carrier: Carrier) -> None:
+    """Restricted, capped and retried numbers are told apart; so are an engine without its switch and none."""
+    campaign_id = await house.campaign(calls=1, every=600, state=CampaignState.SUSPENDED)
+    assert await house.store.calls.facts(2, campaign_id) is None
+    ids = await house.add(campaign_id, ["860001", "860002", "860003", "860004"])
+    assert await causes(house, campaign_id) == ["suspended", "no-engine"]
+    later = "UPDATE contact SET state = 'waiting', due_at = now() + interval '1 h' WHERE contact_id = $1"
+    for contact_id in ids[:3]:
+        await house.sql.execute(later, contact_id)
+    await house.store.blacklist.add([BlacklistEntry(1, "860001", restrict_times=1, restrict_period="day")])
+    await house.sql.execute("INSERT INTO called_count VALUES (1, '860002', '{}', now())")
+    await house.sql.execute("UPDATE contact SET attempts = 1 WHERE contact_id = $1", ids[2])
+    found = await causes(house, campaign_id)
+    assert found == ["suspended", "retry", "restricted", "number-cap", "no-engine"]
+    carrier.end()
+    house.engine()
+    await house.until(lambda: house.sql_is("SELECT standing IS NOT NULL FROM engine"))
+    assert (await causes(house, campaign_id))[-1] == "switch-down"
+    carrier.start()
+    await house.service.resume(1, campaign_id)
+    await house.until(lambda: house.sql_is("SELECT last_launch_at IS NOT NULL FROM campaign"))
+    await house.until(lambda: house.sql_is("SELECT count(*) = 1 FROM call_result"))
+    assert await causes(house, campaign_id) == ["retry", "restricted", "number-cap", "pace"]
