@@ -75,9 +75,11 @@ class Carrier:
 class Running:
     """An engine that runs in this process."""
 
-    def __init__(self, house: House, **options: Any) -> None:
+    def __init__(
+        self, house: House, make: Callable[[str], SimulatedSwitch] = SimulatedSwitch, **options: Any
+    ) -> None:
         self.store = Store(house.dsn, None, size=6, name="engine")
-        self.switch = SimulatedSwitch(house.carrier.address)
+        self.switch = make(house.carrier.address)
         self.engine = Engine(self.store, self.switch, **{"stop_grace": 10.0, **options})
         self.stop = asyncio.Event()
         self.task = asyncio.create_task(self._run())
@@ -106,8 +108,8 @@ class House:
     async def open(self, *, recycle: Recycle = Recycle.KEEP) -> None:
         await self.store.vdns.create(Vdn(1, recycle=recycle, max_active=1000))
 
-    def engine(self, **options: Any) -> Running:
-        running = Running(self, **options)
+    def engine(self, make: Callable[[str], SimulatedSwitch] = SimulatedSwitch, **options: Any) -> Running:
+        running = Running(self, make, **options)
         self.engines.append(running)
         return running
 

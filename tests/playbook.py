@@ -9,6 +9,7 @@ Everything the dialer does must be said: going on, and the end of the test, fail
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -23,6 +24,7 @@ from outdial.model import (
     Disposition,
     OpenCall,
     Originate,
+    Room,
     TimerPacing,
 )
 
@@ -93,6 +95,12 @@ def asked(one: Attempt, **facts: Any) -> OpenCall:
     return OpenCall(one.attempt_id, one.vdn_id, one.called, one.caller, **facts)
 
 
+def claim(of: PacedCampaign | None = None, limit: int | None = None, *, rest: bool = False) -> Claim:
+    """A claim of that campaign, of all that its timer allows unless a limit is given."""
+    campaign = (of or paced()).campaign
+    return Claim(1, campaign.campaign_id, limit or campaign.pacing.call_count, rest)
+
+
 def withdraw(one: Attempt) -> Withdraw:
     return Withdraw(one.vdn_id, one.attempt_id)
 
@@ -122,6 +130,7 @@ class Playbook:
 
     def __init__(self) -> None:
         self.dialer = Dialer()
+        self.room = 10**6
         self.now = Now(NOON, 1000.0)
         self._did: list[object] = []
 
@@ -156,7 +165,7 @@ class Playbook:
 
     def _poll(self) -> None:
         for _ in range(1000):
-            actions = self.dialer.poll(self.now)
+            actions = self.dialer.poll(self.now, lambda _: Room("north", self.room))
             if not actions:
                 break
             self._did += actions
@@ -171,7 +180,9 @@ class Playbook:
         self, *attempts: Attempt, of: PacedCampaign | None = None, began: float | None = None, **facts: Any
     ) -> Claimed:
         """A claim that committed now, having begun `began` seconds after the start."""
-        of = of or paced(last_launch_at=self.now.wall if attempts else None)
+        of = of or paced()
+        if attempts and of.campaign.last_launch_at is None:
+            of = replace(of, campaign=replace(of.campaign, last_launch_at=self.now.wall))
         start = self.now.mono if began is None else 1000.0 + began
         return Claimed((1, of.campaign.campaign_id), of, tuple(attempts), start, **facts)
 
@@ -179,7 +190,7 @@ class Playbook:
         """The campaign is claimed, these calls are placed, and it rests for eleven days."""
         of = of or paced(pacing=TimerPacing("main", 10, 10**6))
         self >> SwitchUp()
-        self.load(of) << Claim(1, of.campaign.campaign_id)
+        self.load(of) << claim(of)
         self >> self.claimed(*attempts, of=of)
         for one in attempts:
             self << place(one)

@@ -22,6 +22,7 @@ from outdial.errors import SettingError
 
 AK, SK, VDN = "TESTAK", "secret-of-the-test", 7
 ROOT = "/rest/isales/v1/openapi/campaigns/7"
+ROOT_V2 = ROOT.replace("/v1/", "/v2/")
 Call = Callable[[Client], Awaitable[dict[str, Any]]]
 OK = {"resultCode": "0200000", "resultDesc": "", "returnCode": "0200000", "returnDesc": ""}
 
@@ -73,6 +74,15 @@ VERBS: list[tuple[Call, str, object]] = [
     (lambda c: c.show_campaign(9), f"GET {ROOT}/9", None),
     (lambda c: c.pause(9), f"PUT {ROOT}/9/pause", None),
     (lambda c: c.resume(9), f"PUT {ROOT}/9/resume", None),
+    (lambda c: c.create_campaign_v2({"name": "a"}), f"POST {ROOT_V2}", {"name": "a"}),
+    (lambda c: c.modify_campaign(9, {"name": "a"}), f"PUT {ROOT_V2}/9", {"name": "a"}),
+    (lambda c: c.set_retry_policy(9, {"policyType": 0}), f"POST {ROOT}/retryPolicy/9", {"policyType": 0}),
+    (lambda c: c.show_retry_policy(9), f"GET {ROOT}/retryPolicy/9", None),
+    (lambda c: c.list_special_dates(9), f"GET {ROOT}/holiday/9", None),
+    (lambda c: c.add_special_date(9, {"id": 5}), f"POST {ROOT}/holiday/9", {"id": 5}),
+    (lambda c: c.modify_special_date(9, {"id": 5}), f"PUT {ROOT}/holiday/9", {"id": 5}),
+    (lambda c: c.delete_special_dates(9), f"DELETE {ROOT}/holiday/9", None),
+    (lambda c: c.delete_special_dates(9, 5), f"DELETE {ROOT}/holiday/9/5", None),
     (lambda c: c.delete_campaign(9), f"DELETE {ROOT}/9", {"archiveHistory": 0}),
     (lambda c: c.delete_campaign(9, 1), f"DELETE {ROOT}/9", {"archiveHistory": 1}),
     (lambda c: c.add_to_blacklist({"blocklist": ["1"]}), f"POST {ROOT}/blocklist/add", {"blocklist": ["1"]}),

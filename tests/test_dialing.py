@@ -33,11 +33,13 @@ from outdial.dialing import (
     select,
 )
 from outdial.model import (
+    NO_CAPS,
     Answered,
     Attempt,
     CallRecord,
     CallWindow,
     CampaignState,
+    Caps,
     Disposition,
     Ended,
     Fate,
@@ -45,6 +47,8 @@ from outdial.model import (
     Inquiry,
     Recycle,
     Ringing,
+    SpecialDate,
+    SpecialDateKind,
     TimerPacing,
 )
 from playbook import NOON, Playbook, asked, attempt, paced, place, settled, withdraw
@@ -185,7 +189,7 @@ def test_every_event_twice_changes_nothing(play: Playbook) -> None:
 def test_a_claim_reported_twice_places_its_calls_once(play: Playbook) -> None:
     one = attempt()
     play >> SwitchUp()
-    play.load(paced()) << Claim(1, 7)
+    play.load(paced()) << Claim(1, 7, 1)
     claimed = play.claimed(one)
     play >> claimed
     play << place(one)
@@ -201,10 +205,10 @@ def test_a_call_leaves_within_the_bound_or_not_at_all(play: Playbook) -> None:
     """G3, G7: measured from before the claim began, on the monotonic clock."""
     early, late = attempt(), attempt()
     play >> SwitchUp()
-    play.load(paced()) << Claim(1, 7)
+    play.load(paced()) << Claim(1, 7, 1)
     play.at(0.9) >> play.claimed(early, began=0.0)
     play << place(early)
-    play.at(1.9) << Claim(1, 7)
+    play.at(1.9) << Claim(1, 7, 1)
     play.at(2.81) >> play.claimed(late, began=1.9)
     play << withdraw(late)
     play >> Stop() >> Ended(early.attempt_id, cause=17)
@@ -222,16 +226,35 @@ def test_hours_that_end_between_claim_and_call(play: Playbook) -> None:
     one = attempt()
     of = paced(windows=(CallWindow(540, 721), None, None))
     play >> SwitchUp()
-    play.at(59.7).load(of) << Claim(1, 7)
+    play.at(59.7).load(of) << Claim(1, 7, 1)
     play.at(60.0) >> play.claimed(one, of=of, began=59.7)
     play << withdraw(one)
+
+
+def test_a_special_date_that_begins_between_claim_and_call(play: Playbook) -> None:
+    """G6: Tuesday is one, and has no windows."""
+    one = attempt()
+    tuesdays = (SpecialDate(1, "d", SpecialDateKind.WEEKLY, weekdays=(2,)),)
+    of = paced(special_dates=tuesdays)
+    play >> SwitchUp()
+    play.at(12 * 3600 - 0.3).load(of) << Claim(1, 7, 1)
+    play.at(12 * 3600) >> play.claimed(one, of=of, began=12 * 3600 - 0.3)
+    play << withdraw(one)
+
+
+def test_hours_that_change_are_judged_anew(play: Playbook) -> None:
+    """A special date without windows closes the day until it is taken away, or gets windows."""
+    mondays = (SpecialDate(1, "d", SpecialDateKind.WEEKLY, weekdays=(1,)),)
+    play >> SwitchUp()
+    play.load(paced(special_dates=mondays))
+    play.at(10).load(paced(special_dates=mondays, special_windows=paced().campaign.windows)) << Claim(1, 7, 1)
 
 
 def test_the_end_of_the_campaign_between_claim_and_call(play: Playbook) -> None:
     one = attempt()
     of = paced(end_at=NOON + timedelta(seconds=10))
     play >> SwitchUp()
-    play.at(9.5).load(of) << Claim(1, 7)
+    play.at(9.5).load(of) << Claim(1, 7, 1)
     play.at(10.0) >> play.claimed(one, of=of, began=9.5)
     play << withdraw(one)
 
@@ -239,7 +262,7 @@ def test_the_end_of_the_campaign_between_claim_and_call(play: Playbook) -> None:
 def test_a_stop_between_claim_and_call(play: Playbook) -> None:
     one = attempt()
     play >> SwitchUp()
-    play.load(paced()) << Claim(1, 7)
+    play.load(paced()) << Claim(1, 7, 1)
     play >> Stop() >> play.claimed(one)
     play << withdraw(one)
     play.at(100)
@@ -256,7 +279,7 @@ def test_a_stop_lets_calls_end(play: Playbook) -> None:
 def test_the_switch_is_lost_between_claim_and_call(play: Playbook) -> None:
     one = attempt()
     play >> SwitchUp()
-    play.load(paced()) << Claim(1, 7)
+    play.load(paced()) << Claim(1, 7, 1)
     play >> SwitchDown() >> play.claimed(one)
     play << withdraw(one)
 
@@ -518,7 +541,7 @@ def test_the_record_of_a_call_comes_with_its_end(play: Playbook) -> None:
 def test_nothing_is_claimed_without_a_switch(play: Playbook) -> None:
     play.load(paced())
     play.at(10) >> SwitchUp()
-    play << Claim(1, 7)
+    play << Claim(1, 7, 1)
 
 
 @pytest.mark.parametrize(
@@ -542,7 +565,7 @@ def test_a_campaign_begins_at_its_time(play: Playbook) -> None:
     play.load(paced(begin_at=NOON + timedelta(seconds=30)))
     assert play.dialer.wake_at(play.now) == 1030.0
     play.at(29.9)
-    play.at(30) << Claim(1, 7)
+    play.at(30) << Claim(1, 7, 1)
 
 
 def test_hours_open_at_their_time_on_any_clock(play: Playbook) -> None:
@@ -551,18 +574,18 @@ def test_hours_open_at_their_time_on_any_clock(play: Playbook) -> None:
     play.load(evening)
     play.at(3599)
     play.at(3599.5, wall=NOON - 4 * HOUR).load(evening)  # the clock goes back: before the morning
-    play.at(3600, wall=NOON - 2 * HOUR).load(evening) << Claim(1, 7)
+    play.at(3600, wall=NOON - 2 * HOUR).load(evening) << Claim(1, 7, 1)
 
 
 def test_the_pace_of_the_timer(play: Playbook) -> None:
     timer = TimerPacing("main", 2, 5)
     play >> SwitchUp()
-    play.load(paced(pacing=timer)) << Claim(1, 7)
+    play.load(paced(pacing=timer)) << Claim(1, 7, 2)
     one, two = attempt(), attempt(contact_id=2)
     play >> play.claimed(one, two, of=paced(pacing=timer, last_launch_at=play.now.wall))
     play << place(one) << place(two)
     play.at(4.99)
-    play.at(5) << Claim(1, 7)
+    play.at(5) << Claim(1, 7, 2)
 
 
 @pytest.mark.parametrize("jump", [-DAY, -HOUR, HOUR, DAY])
@@ -571,47 +594,47 @@ def test_the_pace_holds_when_the_clock_jumps(play: Playbook, jump: timedelta) ->
     timer = TimerPacing("main", 1, 10)
     of = paced(pacing=timer, last_launch_at=NOON)
     play >> SwitchUp()
-    play.load(paced(pacing=timer)) << Claim(1, 7)
+    play.load(paced(pacing=timer)) << Claim(1, 7, 1)
     one = attempt()
     play >> play.claimed(one, of=of)
     play << place(one)
     play.at(1, wall=NOON + jump).load(of)
     play.at(9.9).load(of)
-    play.at(10) << Claim(1, 7)
+    play.at(10) << Claim(1, 7, 1)
 
 
 def test_a_new_engine_keeps_the_pace_of_the_one_before(play: Playbook) -> None:
     play >> SwitchUp()
     play.load(paced(pacing=TimerPacing("main", 1, 10), last_launch_at=NOON - timedelta(seconds=4)))
     play.at(5.9)
-    play.at(6) << Claim(1, 7)
+    play.at(6) << Claim(1, 7, 1)
 
 
 def test_a_campaign_that_comes_back_keeps_its_pace(play: Playbook) -> None:
     """Paused and resumed within the interval, the clock jumping ahead meanwhile."""
     of = paced(pacing=TimerPacing("main", 1, 10), last_launch_at=NOON)
     play >> SwitchUp()
-    play.load(paced(pacing=TimerPacing("main", 1, 10))) << Claim(1, 7)
+    play.load(paced(pacing=TimerPacing("main", 1, 10))) << Claim(1, 7, 1)
     one = attempt()
     play >> play.claimed(one, of=of)
     play << place(one)
     play.at(2).load()
     play.at(3, wall=NOON + HOUR).load(of)
     play.at(9.9)
-    play.at(10) << Claim(1, 7)
+    play.at(10) << Claim(1, 7, 1)
 
 
 def test_a_failed_claim_is_repeated_after_a_second(play: Playbook) -> None:
     play >> SwitchUp()
-    play.load(paced()) << Claim(1, 7)
+    play.load(paced()) << Claim(1, 7, 1)
     play >> ClaimFailed((1, 7)) >> ClaimFailed((1, 7))
     play.at(0.99).load(paced())
-    play.at(1) << Claim(1, 7)
+    play.at(1) << Claim(1, 7, 1)
 
 
 def test_a_campaign_that_was_paused_meanwhile_is_not_claimed_again(play: Playbook) -> None:
     play >> SwitchUp()
-    play.load(paced()) << Claim(1, 7)
+    play.load(paced()) << Claim(1, 7, 1)
     play >> Claimed((1, 7), None, (), began=1000.0)
     play.at(0.5).load()
     play.at(60)
@@ -619,37 +642,37 @@ def test_a_campaign_that_was_paused_meanwhile_is_not_claimed_again(play: Playboo
 
 def test_where_nothing_is_due_looks_become_rare(play: Playbook) -> None:
     play >> SwitchUp()
-    play.load(paced()) << Claim(1, 7)
+    play.load(paced()) << Claim(1, 7, 1)
     at = 0.0
     for rest in (1, 2, 4, 5, 5):
         play >> play.claimed(empty=True)
         play.at(at + rest - 0.01)
         at += rest
-        play.at(at) << Claim(1, 7)
+        play.at(at) << Claim(1, 7, 1)
 
 
 def test_more_numbers_end_the_rest(play: Playbook) -> None:
     play >> SwitchUp()
-    play.load(paced()) << Claim(1, 7)
+    play.load(paced()) << Claim(1, 7, 1)
     play >> play.claimed(empty=True)
-    play.at(0.5).load(paced(incomplete=101)) << Claim(1, 7)
+    play.at(0.5).load(paced(incomplete=101)) << Claim(1, 7, 1)
 
 
 def test_candidates_that_all_ended_otherwise_are_no_reason_to_rest(play: Playbook) -> None:
     play >> SwitchUp()
-    play.load(paced()) << Claim(1, 7)
+    play.load(paced()) << Claim(1, 7, 1)
     play >> play.claimed()
-    play.at(0.01) << Claim(1, 7)
+    play.at(0.01) << Claim(1, 7, 1)
 
 
 def test_claims_at_once_are_bounded_and_fair(play: Playbook) -> None:
     crowd = [paced(campaign_id=n) for n in (1, 2, 3)]
     play >> SwitchUp()
-    play.load(*crowd) << Claim(1, 1) << Claim(1, 2)
+    play.load(*crowd) << Claim(1, 1, 1) << Claim(1, 2, 1)
     play >> play.claimed(empty=True, of=crowd[0])
-    play << Claim(1, 3)
+    play << Claim(1, 3, 1)
     play.at(3) >> play.claimed(empty=True, of=crowd[1])
-    play << Claim(1, 1)
+    play << Claim(1, 1, 1)
 
 
 # -- choosing under the lock -----------------------------------------------------------------------------
@@ -660,6 +683,8 @@ def chosen(
     room: int = 10,
     recycle: Recycle = Recycle.KEEP,
     refused: dict[int, Disposition] | None = None,
+    caps: Caps = NO_CAPS,
+    calls: dict[str, list[datetime]] | None = None,
     **listings: Listing,
 ) -> Selection:
     """Select at noon; listings by number, as `n1=...`."""
@@ -671,6 +696,8 @@ def chosen(
         tz=ZoneInfo("Asia/Kolkata"),  # 17:30: its hour began half an hour ago
         recycle=recycle,
         refuses=lambda one: (refused or {}).get(one.contact_id),
+        caps=caps,
+        calls=calls or {},
         room=room,
         new_id=lambda: UUID(int=next(ids)),
     )
@@ -750,3 +777,43 @@ def test_a_recycle_time_retires_where_the_vdn_says_so(
     found = chosen(candidate(1, recycle_at=NOON + timedelta(seconds=seconds)), recycle=recycle)
     assert found.ended.get(Disposition.RECYCLED, []) == retired
     assert len(found.dial) == 1 - len(retired)
+
+
+# -- how often one number may be called ------------------------------------------------------------------
+
+
+def test_a_number_over_a_cap_waits_until_it_may_be_called_again() -> None:
+    """Sliding minute and hour: the call that is in the way must be that old."""
+    calls = {"1": [NOON - HOUR / 2, NOON - timedelta(seconds=20)]}
+    found = chosen(candidate(1), caps=Caps(per_minute=1), calls=calls)
+    assert found == Selection(postponed=[(1, NOON + timedelta(seconds=40))])
+    found = chosen(candidate(1), caps=Caps(per_minute=1, per_hour=2), calls=calls)
+    assert found.postponed == [(1, NOON + HOUR / 2)]
+    assert chosen(candidate(1), caps=Caps(per_minute=2, per_hour=3), calls=calls).called == {"1": 1}
+
+
+def test_the_day_of_a_cap_is_the_vdns() -> None:
+    """In Kolkata it is 17:30; midnight was at 18:30 UTC of the day before."""
+    midnight = NOON.replace(hour=18, minute=30)
+    caps = Caps(per_day=1)
+    assert chosen(candidate(1), caps=caps, calls={"1": [midnight - DAY]}).postponed == [(1, midnight)]
+    before = [midnight - DAY - timedelta(seconds=1)]
+    assert chosen(candidate(1), caps=caps, calls={"1": before}).called == {"1": 1}
+
+
+def test_copies_of_a_number_in_one_claim_count_one_by_one() -> None:
+    found = chosen(*map(candidate, (1, 2, 3)), caps=Caps(per_day=2))
+    assert [one.contact_id for _, one in found.dial] == [1, 2]
+    assert [contact_id for contact_id, _ in found.postponed] == [3]
+    assert found.called == {"1": 2}
+
+
+def test_a_number_over_a_cap_does_not_use_its_restriction() -> None:
+    found = chosen(
+        candidate(1), caps=Caps(per_hour=1), calls={"1": [NOON]}, n1=Listing(5, "hour", NOON - HOUR / 2, 1)
+    )
+    assert found == Selection(postponed=[(1, NOON + HOUR)])
+
+
+def test_without_room_nothing_is_counted() -> None:
+    assert chosen(candidate(1), room=0, caps=Caps(per_day=1)) == Selection()

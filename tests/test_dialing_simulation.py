@@ -7,25 +7,29 @@ exactly: `live(SEED)`.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from heapq import heappop, heappush
 from itertools import count
 from random import Random
+from typing import Any
 from uuid import UUID
 
 import pytest
 
 from outdial import pacing
 from outdial.dialing import (
+    CONFIRM_WITHIN,
     SEND_WITHIN,
     Action,
     Adopted,
+    Candidate,
     Claim,
     Claimed,
     ClaimFailed,
+    Confirm,
     Dialer,
     Event,
     HangUp,
@@ -35,24 +39,31 @@ from outdial.dialing import (
     Now,
     PacedCampaign,
     Place,
+    Remember,
+    Remembered,
     Settle,
     Stop,
     SwitchDown,
     SwitchUp,
     Told,
     Withdraw,
+    select,
 )
 from outdial.model import (
     Answered,
     Attempt,
     CallWindow,
     CampaignState,
+    Caps,
     Disposition,
     Ended,
     Fate,
     Inquiry,
+    OpenCall,
     Originate,
+    Recycle,
     Ringing,
+    Room,
     TimerPacing,
 )
 from playbook import ALWAYS, NOON, campaign
@@ -73,6 +84,17 @@ class Book:
     ordered: bool = False  # the carrier has had the order
     ended: bool = False  # in the store
     withdrawn: bool = False
+    in_doubt: bool = False
+    phase: str = "intended"
+
+
+@dataclass(slots=True)
+class Launch:
+    """The last launch of a campaign, and the run that knows of it."""
+
+    began: float = -1000.0
+    calls: int = 0
+    run: int = 0
 
 
 @dataclass(slots=True)
@@ -99,6 +121,12 @@ class World:
         self.queue: list[tuple[float, int, Callable[[], None]]] = []
         self.campaigns = {(1, n): self.some_campaign(n) for n in (1, 2, 3)}
         self.ready = {key: list(range(key[1] * 1000, key[1] * 1000 + 40)) for key in self.campaigns}
+        self.channels = self.random.choice([3, 8, 1000])  # of the trunks
+        self.busy: set[UUID] = set()  # calls that hold one
+        self.sent: dict[Key, deque[tuple[float, int]]] = {key: deque() for key in self.campaigns}
+        self.launches = {key: Launch() for key in self.campaigns}
+        self.jumped = -1000.0
+        self.careful = self.chance(0.5)  # the switch acknowledges an answer once it is stored
         self.paused: dict[Key, float] = {}
         self.books: dict[UUID, Book] = {}
         self.far: dict[UUID, FarCall] = {}
@@ -114,8 +142,13 @@ class World:
     def some_campaign(self, n: int) -> PacedCampaign:
         windows = self.random.choice([ALWAYS, (CallWindow(540, 721), None, CallWindow(723, 1440))])
         timer = TimerPacing("main", self.random.choice([1, 2, 5, 30]), self.random.choice([1, 2, 3]))
+        shares: dict[str, Any] = {
+            "priority": self.random.choice([1, 3, 3]),
+            "max_cps": self.random.choice([None, None, 0.7, 4.0]),
+            "max_channels": self.random.choice([None, None, 2]),
+        }
         return PacedCampaign(
-            campaign(campaign_id=n, windows=windows, pacing=timer, max_alerting_time=5), "UTC"
+            campaign(campaign_id=n, windows=windows, pacing=timer, max_alerting_time=5, **shares), "UTC"
         )
 
     @property
@@ -137,7 +170,9 @@ class World:
         self.out: Counter[UUID] = Counter()
         self.heard: set[UUID] = set()
         self.hung_up: set[UUID] = set()
-        self.launched: dict[Key, float] = {}
+        self.promised: dict[Key, int] = {}
+        self.unconfirmed: dict[UUID, float] = {}
+        self.stored: set[UUID] = set()
         self.line = 0
         self.later(0.01, self.connect)
         self.of_this_run(0.0, self.load)
@@ -177,14 +212,16 @@ class World:
 
     def jump(self) -> None:
         self.seen["clock"] += 1
+        self.jumped = self.mono
         by = self.random.choice([3600, -3600, 86400, -86400, 90, -90, 0.5])
         self.ahead += timedelta(seconds=by)
 
     def carrier_restarts(self) -> None:
         if self.chance(0.3):
             self.disconnect()
-            for call in self.far.values():
+            for key, call in self.far.items():
                 call.forgotten = call.forgotten or call.end is None
+                self.busy.discard(key)
 
     def crash(self) -> None:
         if self.chance(0.4) and not self.stopped:
@@ -199,6 +236,7 @@ class World:
             for key, book in self.books.items()
             if book.run < self.run and not book.ended and key not in self.out
         ]
+        self.seen["adopted answered"] += sum(one.answered_at is not None for one in found)
         self.tell(Adopted(tuple(found)))
 
     # -- the store ---------------------------------------------------------------------------------
@@ -216,50 +254,112 @@ class World:
     def take_load(self, started: list[PacedCampaign]) -> None:
         self.dialer.load(started, self.now)
 
-    def claim(self, key: Key) -> None:
+    def room(self, vdn_id: int) -> Room:
+        free = max(0, self.channels - len(self.busy))
+        self.seen["no room"] += not free
+        return Room("north", free)
+
+    def claim(self, key: Key, wanted: Claim) -> None:
         began, run = self.mono, self.run
+        mine = [one for one, book in self.books.items() if book.run == run and not book.places]
+        waiting = sum(map(self.dialer.knows, mine))
+        self.promised[key] = wanted.limit
+        assert wanted.limit > 0
+        taken = sum(self.promised.values()) + waiting
+        assert taken <= self.room(1).calls, "claimed more than there is room for"
         slow = self.random.uniform(0.5, 2.0) if self.chance(0.1) else self.random.uniform(0.001, 0.05)
         if self.chance(0.08):
-            self.of_this_run(slow, lambda: self.tell(ClaimFailed(key)))
+            self.of_this_run(slow, lambda: self.report(run, ClaimFailed(key)))
         else:
-            self.later(slow, lambda: self.commit(key, began, run))
+            self.later(slow, lambda: self.commit(key, wanted, began, run))
 
-    def commit(self, key: Key, began: float, run: int) -> None:
+    def commit(self, key: Key, wanted: Claim, began: float, run: int) -> None:
         """The campaign under its lock; a crash of the engine does not stop it any more."""
         of = self.fresh(key)
         if of.campaign.state is not CampaignState.STARTED:
             self.of_this_run(0, lambda: self.report(run, Claimed(key, None, (), began)))
             return
-        room = pacing.allowance(of.campaign, of.time_zone, self.now.wall)
-        contacts, self.ready[key] = self.ready[key][:room], self.ready[key][room:]
-        attempts = tuple(self.intend(key, one, began, run) for one in contacts)
+        now, campaign = self.now.wall, of.campaign
+        allowed = pacing.allowance(campaign, of.time_zone, now)
+        room = min(allowed, wanted.limit)
+        self.seen["cut short"] += wanted.limit < allowed
+        if wanted.rest and pacing.is_new_launch(campaign, now):
+            self.seen["rest too late"] += 1
+            room = 0
+        full = bool(room) and not self.free_channels(key)
+        room = min(room, self.free_channels(key))
+        sends: list[datetime] = []
+        if campaign.max_cps is not None:
+            sends = pacing.send_times(campaign, now, room)
+            room = len(sends)
+        attempts = self.take(key, room, began, run)
+        dry = len(attempts) < room
+        campaign = pacing.launched(campaign, now, len(attempts), dry=dry, sends=sends)
+        send_at = tuple(self.mono + (at - now).total_seconds() for at in sends[: len(attempts)])
+        of = replace(of, campaign=campaign)
+        new = campaign.last_launch_at != self.campaigns[key].campaign.last_launch_at
+        self.campaigns[key] = replace(of, campaign=replace(campaign, state=CampaignState.STARTED))
+        self.seen["full"] += full
+        unknown = self.chance(0.05) and not self.calm
         if attempts:
-            of = replace(of, campaign=replace(of.campaign, last_launch_at=self.now.wall))
-            self.campaigns[key] = replace(
-                self.campaigns[key],
-                campaign=replace(self.campaigns[key].campaign, last_launch_at=self.now.wall),
-            )
-        if self.chance(0.05) and not self.calm:
+            self.check_pace(key, len(attempts), new=new, known=run == self.run and not unknown)
+        if unknown:
             self.seen["commit unknown"] += 1
             self.of_this_run(0, lambda: self.report(run, ClaimFailed(key)))
             self.of_this_run(1.0, lambda: self.withdraw_orphans(attempts))
         else:
-            event = Claimed(key, of, attempts, began, empty=bool(room) and not attempts)
+            event = Claimed(key, of, attempts, began, send_at, empty=dry and not attempts, full=full)
             self.of_this_run(0, lambda: self.report(run, event))
 
-    def intend(self, key: Key, contact_id: int, began: float, run: int) -> Attempt:
-        one = Attempt(*key, contact_id, self.some_id(), 1, f"80{contact_id}", "10086", 5, self.now.wall)
+    def free_channels(self, key: Key) -> int:
+        most = self.campaigns[key].campaign.max_channels
+        of_campaign = [book for book in self.books.values() if book.attempt.campaign_id == key[1]]
+        return 1000 if most is None else most - sum(not book.ended for book in of_campaign)
+
+    def take(self, key: Key, room: int, began: float, run: int) -> tuple[Attempt, ...]:
+        """The contacts that are dialed; those that the switch refuses end without a call."""
+        crowd = [Candidate(one, f"80{one}", None, None, listed=False) for one in self.ready[key]]
+        chosen = select(
+            crowd[: 2 * room],
+            {},
+            now=self.now.wall,
+            tz=UTC,
+            recycle=Recycle.KEEP,
+            refuses=lambda one: Disposition.NOT_ALLOWED if one.contact_id % 13 == 5 else None,
+            caps=Caps(),
+            calls={},
+            room=room,
+            new_id=self.some_id,
+        )
+        refused = chosen.ended.get(Disposition.NOT_ALLOWED, [])
+        self.seen["refused"] += len(refused)
+        gone = {*refused, *(one.contact_id for _, one in chosen.dial)}
+        self.ready[key] = [one for one in self.ready[key] if one not in gone]
+        return tuple(self.intend(key, attempt_id, one, began, run) for attempt_id, one in chosen.dial)
+
+    def intend(self, key: Key, attempt_id: UUID, of: Candidate, began: float, run: int) -> Attempt:
+        one = Attempt(*key, of.contact_id, attempt_id, 1, of.called, "10086", 5, self.now.wall)
         self.books[one.attempt_id] = Book(one, began, run)
         return one
 
     def report(self, run: int, event: Event) -> None:
         if run == self.run:
-            if isinstance(event, Claimed) and event.attempts:
-                timer = self.campaigns[event.key].campaign.pacing
-                assert len(event.attempts) <= timer.call_count
-                assert self.mono >= self.launched.get(event.key, 0.0) + timer.call_interval - 1e-6, "too fast"
-                self.launched[event.key] = self.mono
+            if isinstance(event, Claimed | ClaimFailed):
+                self.promised.pop(event.key, None)
             self.tell(event)
+
+    def check_pace(self, key: Key, calls: int, *, new: bool, known: bool) -> None:
+        """At most `call_count` calls in a launch; the next begins `call_interval` later.
+
+        Only who knows of a launch can tell a clock that jumps from time that passes.
+        """
+        timer, launch = self.campaigns[key].campaign.pacing, self.launches[key]
+        if new:
+            if self.jumped < launch.began or launch.run == self.run:
+                assert self.mono >= launch.began + timer.call_interval - 1e-6, "too fast"
+            launch.began, launch.calls, launch.run = self.mono, 0, self.run if known else 0
+        launch.calls += calls
+        assert launch.calls <= timer.call_count, "too many"
 
     def withdraw_orphans(self, attempts: tuple[Attempt, ...]) -> None:
         for one in attempts:
@@ -280,23 +380,28 @@ class World:
     def tell(self, event: Event) -> None:
         self.trace.append(f"{self.mono:.4f} > {event}")
         self.act(self.dialer.receive(event, self.now))
-        if self.chance(0.03) and isinstance(event, Ringing | Answered | Ended | Told):
+        if self.chance(0.03) and isinstance(event, Ringing | Answered | Ended | Told | Remembered):
             self.act(self.dialer.receive(event, self.now))
+        self.watch()
 
     def act(self, actions: list[Action]) -> None:
         for action in actions:
             self.trace.append(f"{self.mono:.4f} < {action}")
             self.seen[type(action).__name__] += 1
             match action:
-                case Claim(vdn_id, campaign_id):
+                case Claim():
                     assert not self.stopped, "claimed after the stop"
-                    self.claim((vdn_id, campaign_id))
+                    self.claim((action.vdn_id, action.campaign_id), action)
                 case Place(order):
                     self.place(order)
                 case HangUp(attempt_id):
                     self.hang_up(attempt_id)
                 case Inquire():
                     self.inquire(action)
+                case Remember():
+                    self.remember(action)
+                case Confirm(attempt_id):
+                    self.confirm(attempt_id)
                 case Settle(settlement):
                     self.left(settlement.attempt_id)
                     self.check_end(settlement.attempt_id, settlement.disposition)
@@ -313,7 +418,39 @@ class World:
                         self.random.uniform(0, 0.5), lambda key=attempt_id: self.store_withdrawal(key)
                     )
 
+    def remember(self, answer: Remember) -> None:
+        """The store takes it soon, late, or (it is away) not before the call is over."""
+        assert self.careful
+        self.unconfirmed[answer.attempt_id] = self.mono
+        late = self.random.choice([0.01, 0.01, 0.5, 3.0])
+        self.of_this_run(late, lambda: self.store_answer(answer))
+
+    def store_answer(self, answer: Remember) -> None:
+        book = self.books[answer.attempt_id]
+        if not book.ended:
+            book.attempt = replace(book.attempt, answered_at=answer.answered_at, dialog=answer.dialog)
+        self.stored.add(answer.attempt_id)
+        self.tell(Remembered((answer.attempt_id,)))
+
+    def confirm(self, attempt_id: UUID) -> None:
+        since = self.unconfirmed.pop(attempt_id)  # once
+        late = self.mono >= since + CONFIRM_WITHIN
+        self.seen["confirmed late" if late else "confirmed"] += 1
+        assert late or attempt_id in self.stored, "confirmed before it was stored"
+
+    def watch(self) -> None:
+        """Which way each call went; and no callee waits longer than promised."""
+        for attempt_id, call in self.dialer._calls.items():
+            book, phase = self.books[attempt_id], call.phase.value
+            if (phase, call.in_doubt) != (book.phase, book.in_doubt):
+                self.seen[f"{book.phase} > {phase}" if phase != book.phase else f"doubt {call.in_doubt}"] += 1
+                book.phase, book.in_doubt = phase, call.in_doubt
+        assert all(self.mono <= since + CONFIRM_WITHIN for since in self.unconfirmed.values())
+
     def left(self, attempt_id: UUID) -> None:
+        self.seen[f"{self.books[attempt_id].phase} > over"] += 1
+        self.busy.discard(attempt_id)
+        self.unconfirmed.pop(attempt_id, None)
         self.out[attempt_id] += 1
         assert self.out[attempt_id] == 1, "an attempt left the dialer twice"
         assert not self.dialer.knows(attempt_id)
@@ -324,6 +461,7 @@ class World:
         if disposition is Disposition.UNKNOWN:
             assert call is not None, "unknown, though it was never ordered"
             assert call.forgotten, "unknown, though the carrier could tell"
+            assert self.books[attempt_id].attempt.answered_at is None, "unknown, though it was answered"
         if disposition is Disposition.ANSWERED:
             assert call is not None
             assert call.state in ("talking", "over, answered")
@@ -339,14 +477,32 @@ class World:
         assert self.mono <= self.paused.get((1, of.campaign_id), self.mono) + 1.0, "placed after a pause"
         assert open_at(of.windows, self.now.wall), "placed outside the hours"
         assert of.begin_at <= self.now.wall < of.end_at, "placed outside the dates"
+        assert book.attempt.contact_id % 13 != 5, "placed, though the switch refuses it"
+        self.check_cps((1, of.campaign_id))
         if not self.line or self.chance(0.03):
             self.seen["not sent"] += 1
             self.act(self.dialer.receive(NotSent(order.attempt_id), self.now))
             return
+        self.busy.add(order.attempt_id)
+        assert len(self.busy) <= self.channels, "more calls than the trunks have channels"
         line = self.line
         self.later(self.random.uniform(0.001, 0.03), lambda: self.arrive(order, line))
         if self.chance(0.02) and not self.calm:
             self.later(0.005, self.disconnect)
+
+    def check_cps(self, key: Key) -> None:
+        """In every second, over runs; a jump of the clock together with a crash is beyond any memory."""
+        cap = self.campaigns[key].campaign.max_cps
+        sent = self.sent[key]
+        sent.append((self.mono, self.run))
+        if cap is None:
+            return
+        span, most = max(1.0, 1 / cap), max(1, int(cap))
+        while sent[0][0] <= self.mono - span + 1e-6:
+            sent.popleft()
+        if self.jumped < sent[0][0] - 1 or sent[0][1] == self.run:
+            assert len(sent) <= most, "more calls a second than max_cps"
+        self.seen["at max_cps"] += len(sent) == most
 
     # -- the carrier -------------------------------------------------------------------------------
 
@@ -354,8 +510,10 @@ class World:
         """An order on a line that was cut meanwhile may have got through or not."""
         if self.line != line and (self.chance(0.5) or self.books[order.attempt_id].ended):
             self.seen["order lost"] += 1
+            self.busy.discard(order.attempt_id)
             return
         if order.attempt_id in self.denied:
+            self.busy.discard(order.attempt_id)
             return  # who was told "unseen" is never called afterwards: the line was read to its end first
         self.books[order.attempt_id].ordered = True
         call = self.far[order.attempt_id] = FarCall(line)
@@ -373,7 +531,7 @@ class World:
         call = self.far[key]
         if call.end is None and not call.forgotten and call.state != "talking":
             call.state = "talking"
-            self.say(key, Answered(key))
+            self.say(key, Answered(key, dialog=f"dialog {key}" if self.careful else ""))
             talk = self.random.uniform(0.1, 20)
             self.later(talk, lambda: self.end(key, Ended(key, cause=16, sip_status=200, answered=True)))
 
@@ -381,6 +539,7 @@ class World:
         call = self.far[key]
         if call.end is None and not call.forgotten:
             call.end = ended
+            self.busy.discard(key)
             call.state = "over, answered" if ended.answered else "over"
             if ended.answered or not self.chance(0.05):
                 self.say(key, ended)  # a switch may forget to say how ringing ended, never that a talk did
@@ -417,7 +576,7 @@ class World:
 
     def inquire(self, inquire: Inquire) -> None:
         line = self.line
-        words = tuple(self.word(one.attempt_id) for one in inquire.calls) if line else ()
+        words = tuple(self.word(one) for one in inquire.calls) if line else ()
         if self.chance(0.1) and not self.calm:
             words = ()
 
@@ -427,7 +586,9 @@ class World:
 
         self.of_this_run(self.random.uniform(0.001, 0.3), reply)
 
-    def word(self, key: UUID) -> Inquiry | Ended:
+    def word(self, asked: OpenCall) -> Inquiry | Ended:
+        key, stored = asked.attempt_id, self.books[asked.attempt_id].attempt
+        assert asked.dialog or not stored.dialog, "asked without what was stored"
         call = self.far.get(key)
         if call is None:
             self.denied.add(key)
@@ -468,10 +629,11 @@ class World:
         while self.queue and self.queue[0][0] <= self.mono:
             heappop(self.queue)[2]()
         for _ in range(1000):
-            actions = self.dialer.poll(self.now)
+            actions = self.dialer.poll(self.now, self.room)
             if not actions:
                 return
             self.act(actions)
+            self.watch()
         raise AssertionError("poll never comes to an end")
 
 
@@ -495,6 +657,10 @@ EVERY_SORT = {
     "switch lost", "pause", "clock", "crash", "commit unknown", "late", "taken back", "not sent",
     "order lost", "unseen", "cannot tell", "alive", "crossed",
     "ANSWERED", "BUSY", "RING_TIMEOUT", "NO_REPLY", "UNKNOWN",
+    "no room", "cut short", "rest too late", "full", "at max_cps", "refused",
+    "Remember", "Confirm", "confirmed", "confirmed late", "adopted answered",
+    "intended > alerting", "alerting > talking", "alerting > releasing",
+    "intended > over", "alerting > over", "talking > over", "releasing > over", "doubt True", "doubt False",
 }  # fmt: skip
 
 

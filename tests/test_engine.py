@@ -25,6 +25,7 @@ from outdial.engine.host import lives
 from outdial.engine.ledger import Ledger
 from outdial.errors import CommitUnknown, StoreUnavailable
 from outdial.model import BlacklistEntry, CampaignState, Disposition, OnUnknown, Recycle, Settlement
+from outdial.store.calls import NextTry
 from outdial.store.postgres import Postgres, utc_now
 from outdial.store.store import Store
 from outdial.upkeep import Upkeep
@@ -188,7 +189,7 @@ async def test_a_restriction_allows_its_calls_and_postpones_the_rest(house: Hous
     tomorrow = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
     rows = await house.sql.fetch("SELECT contact_id, state, due_at FROM contact ORDER BY contact_id")
     assert [
-        row["contact_id"] for row in rows if row["state"] == "ready" and row["due_at"] == tomorrow
+        row["contact_id"] for row in rows if row["state"] == "waiting" and row["due_at"] == tomorrow
     ] == ids[2:]
     assert carrier.called() == ["86000003"] * 2
     assert await house.incomplete(campaign_id) == 2
@@ -418,10 +419,10 @@ async def test_ends_are_kept_until_they_are_stored(house: House, monkeypatch: py
         [StoreUnavailable("away"), CommitUnknown("?"), StoreUnavailable("")],
     )
 
-    async def settling(settlements: Sequence[Settlement]) -> None:
+    async def settling(settlements: Sequence[Settlement], next_try: NextTry) -> None:
         if errors:
             raise errors.pop()
-        await settle(settlements)
+        await settle(settlements, next_try)
 
     monkeypatch.setattr(house.store.calls, "settle", settling)
     writing = asyncio.create_task(ledger.write_on())

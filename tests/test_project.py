@@ -115,8 +115,8 @@ def test_no_registry_and_no_path_of_a_machine_stands_in_the_repository() -> None
 
 
 def test_every_word_of_the_model_stands_in_the_glossary() -> None:
-    tree = ast.parse((SOURCE / "model.py").read_text(encoding="utf-8"))
-    words = [node.name for node in tree.body if isinstance(node, ast.ClassDef)]
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in (SOURCE / "model").glob("*.py")]
+    words = [node.name for tree in trees for node in tree.body if isinstance(node, ast.ClassDef)]
     glossary = read("docs/glossary.md")
     assert len(words) > 20
     assert [word for word in words if f"`{word}`" not in glossary] == []

@@ -1,4 +1,4 @@
-"""When calls may be placed: local times as instants, daily windows, hours and days of a zone.
+"""When calls may be placed: local times as instants, daily windows, special dates, hours and days of a zone.
 
 A local time that does not exist is moved forward over the gap; one that exists twice is the first
 (semantics.md §4). A moment is inside a window when it lies between the two instants and its own wall
@@ -12,7 +12,10 @@ from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
-from outdial.model import CallWindow
+from outdial.model import CallWindow, SpecialDate, SpecialDateKind
+
+HORIZON = 8 * 366 + 9
+"""Days that are searched for an open window: a 29 February is among them (1900 and its like aside)."""
 
 _DAY = timedelta(days=1)
 _SECOND = timedelta(seconds=1)
@@ -52,19 +55,54 @@ def period_end(period: str, now: datetime, tz: tzinfo) -> datetime:
     return period_start(period, now, tz) + timedelta(hours=1)
 
 
-def is_open(windows: Sequence[CallWindow | None], now: datetime, tz: tzinfo) -> bool:
-    """Whether calls may be placed at `now`."""
-    return any(begin <= now < end for begin, end in _intervals(windows, now.astimezone(tz).date(), tz))
+def is_open(
+    windows: Sequence[CallWindow | None],
+    now: datetime,
+    tz: tzinfo,
+    special_dates: Sequence[SpecialDate] = (),
+    special_windows: Sequence[CallWindow | None] = (),
+) -> bool:
+    """Whether calls may be placed at `now`; on a special date the special windows hold."""
+    day = now.astimezone(tz).date()
+    hours = special_windows if is_special(day, special_dates) else windows
+    return any(begin <= now < end for begin, end in _intervals(hours, day, tz))
 
 
-def next_open(windows: Sequence[CallWindow | None], now: datetime, tz: tzinfo) -> datetime | None:
-    """The first instant at or after `now` at which calls may be placed; None when no window is ever open."""
+def next_open(
+    windows: Sequence[CallWindow | None],
+    now: datetime,
+    tz: tzinfo,
+    special_dates: Sequence[SpecialDate] = (),
+    special_windows: Sequence[CallWindow | None] = (),
+) -> datetime | None:
+    """The first instant from `now` on at which calls may be placed; None when there is none in `HORIZON`."""
     today = now.astimezone(tz).date()
-    for days in range(-1, 9):
-        for begin, end in sorted(_intervals(windows, today + days * _DAY, tz)):
+    for days in range(-1, HORIZON):
+        day = today + days * _DAY
+        hours = special_windows if is_special(day, special_dates) else windows
+        for begin, end in sorted(_intervals(hours, day, tz)):
             if end > now:
                 return max(begin, now)
     return None
+
+
+def is_special(day: date, special_dates: Sequence[SpecialDate]) -> bool:
+    """Whether a local day is one of the special dates (wire/campaign-api.md §4.2)."""
+    return any(_matches(day, special) for special in special_dates)
+
+
+def _matches(day: date, special: SpecialDate) -> bool:
+    """A yearly date that ends before it begins runs over the turn of the year."""
+    match special.kind:
+        case SpecialDateKind.WEEKLY:
+            return day.isoweekday() in special.weekdays
+        case SpecialDateKind.DATES:
+            return special.first <= day.isoformat() <= special.last
+        case SpecialDateKind.YEARLY:
+            month_day = day.isoformat()[5:]
+            if special.first <= special.last:
+                return special.first <= month_day <= special.last
+            return month_day >= special.first or month_day <= special.last
 
 
 def _intervals(

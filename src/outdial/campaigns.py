@@ -11,6 +11,9 @@ from outdial.model import Campaign, CampaignState, DeviceType, Standing
 IVR_TYPES = (DeviceType.INTELLIGENT_IVR, DeviceType.AUTOMATIC_IVR)
 SKILL_TYPES = (DeviceType.PREDICTED, DeviceType.PREVIEW, DeviceType.PREEMPTED)
 
+MAX_SPECIAL_DATES = 20
+"""Of a campaign (wire/campaign-api.md §4.2: fewer than 20 when one is added)."""
+
 TRANSITIONS: dict[str, dict[CampaignState, CampaignState]] = {
     "resume": {
         CampaignState.DRAFT: CampaignState.STARTED,
@@ -87,4 +90,34 @@ def check_quota(device_type: DeviceType, active: int, max_active: int) -> None:
             code,
             f"{active} campaigns of this kind are started or suspended, {max_active} are allowed:"
             " end or delete one first",
+        )
+
+
+def callers(campaign: Campaign) -> tuple[str, ...]:
+    """The calling numbers that take turns: those of the first priority; the others stand by."""
+    numbers = campaign.caller_numbers
+    first = min((one.priority for one in numbers), default=0)
+    return tuple(one.number for one in numbers if one.priority == first) or (campaign.caller_no,)
+
+
+def check_modify(campaign: Campaign, changed: Campaign, now: datetime, tz: tzinfo) -> None:
+    """Whether a campaign may be changed so (wire/campaign-api.md §3.5). A begin that stays may be long past.
+
+    Raises `Refusal` 0200016, 02000007, 02000009, 0200002.
+    """
+    if state_at(campaign, now) is CampaignState.ENDED:
+        raise Refusal(Code.ALREADY_ENDED, "the campaign is ended: create another one")
+    if changed.device_type is not campaign.device_type:
+        raise Refusal(Code.VALUE, f"deviceType: must stay {int(campaign.device_type)}")
+    if changed.end_at <= changed.begin_at:
+        raise Refusal(Code.COMBINATION, "strEndTime: must be later than strBeginTime")
+    if changed.begin_at != campaign.begin_at:
+        check_begin(changed.begin_at, now, tz)
+
+
+def check_special_dates(campaign: Campaign) -> None:
+    """One more special date must fit. Raises `Refusal` 0200015."""
+    if len(campaign.special_dates) >= MAX_SPECIAL_DATES:
+        raise Refusal(
+            Code.TOO_MANY_DATES, f"the campaign has {MAX_SPECIAL_DATES} special dates: delete one first"
         )

@@ -34,6 +34,7 @@ LONGEST_TIMEOUT = 240
 """Seconds: three tries in a row stay inside the 15 minutes in which a signature is valid."""
 
 _ROOT = "/rest/isales/v1/openapi/campaigns"
+_ROOT_V2 = "/rest/isales/v2/openapi/campaigns"
 _KEEP_ALIVE = 3.0  # seconds; below the idle time after which servers commonly close a connection
 
 P = ParamSpec("P")
@@ -96,6 +97,7 @@ class Client:
         self._ak = ak
         self._sk = sk
         self._root = f"{_ROOT}/{vdn}"
+        self._root_v2 = f"{_ROOT_V2}/{vdn}"
         self._timeout = timeout
         self._session: aiohttp.ClientSession | None = None
         if not sk:
@@ -158,6 +160,14 @@ class Client:
         """Create a campaign (V1); the answer's `returnObject.id` is its id."""
         return await self._call("POST", self._root, body=body)
 
+    async def create_campaign_v2(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Create a campaign (V2): with several calling numbers, priority and retry policy."""
+        return await self._call("POST", self._root_v2, body=body)
+
+    async def modify_campaign(self, campaign_id: int, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Modify a campaign (V2) that is not ended; what `body` does not name stays, if it is optional."""
+        return await self._call("PUT", f"{self._root_v2}/{campaign_id}", body=body)
+
     async def list_campaigns(
         self, name: str | None = None, status: int = 0, device_type: int = 0, page: int = 1, rows: int = 100
     ) -> dict[str, Any]:
@@ -183,6 +193,35 @@ class Client:
         """Delete a campaign that is not started; `archive_history` 1 keeps its history."""
         body = {"archiveHistory": archive_history}
         return await self._call("DELETE", f"{self._root}/{campaign_id}", body=body)
+
+    # -- retry policy, special dates -------------------------------------------------------------------
+
+    async def set_retry_policy(self, campaign_id: int, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Set which numbers are tried again: `policyType`, `policyJson`, `noRetryPolicy`."""
+        return await self._call("POST", f"{self._root}/retryPolicy/{campaign_id}", body=body)
+
+    async def show_retry_policy(self, campaign_id: int) -> dict[str, Any]:
+        """Query the retry policy; it is the answer's `data`."""
+        return await self._call("GET", f"{self._root}/retryPolicy/{campaign_id}")
+
+    async def list_special_dates(self, campaign_id: int) -> dict[str, Any]:
+        """List the special dates of a campaign."""
+        return await self._call("GET", f"{self._root}/holiday/{campaign_id}")
+
+    async def add_special_date(self, campaign_id: int, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Make a special date for a campaign, or give it one that the VDN has (`id`)."""
+        return await self._call("POST", f"{self._root}/holiday/{campaign_id}", body=body)
+
+    async def modify_special_date(self, campaign_id: int, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Modify a special date (`id`), in every campaign that uses it."""
+        return await self._call("PUT", f"{self._root}/holiday/{campaign_id}", body=body)
+
+    async def delete_special_dates(
+        self, campaign_id: int, special_date_id: int | None = None
+    ) -> dict[str, Any]:
+        """Take one special date from a campaign; None: all of them."""
+        one = "" if special_date_id is None else f"/{special_date_id}"
+        return await self._call("DELETE", f"{self._root}/holiday/{campaign_id}{one}")
 
     # -- blacklist -------------------------------------------------------------------------------------
 
@@ -365,11 +404,19 @@ class BlockingClient:
 
     add_numbers = _blocking(Client.add_numbers)
     create_campaign = _blocking(Client.create_campaign)
+    create_campaign_v2 = _blocking(Client.create_campaign_v2)
+    modify_campaign = _blocking(Client.modify_campaign)
     list_campaigns = _blocking(Client.list_campaigns)
     show_campaign = _blocking(Client.show_campaign)
     pause = _blocking(Client.pause)
     resume = _blocking(Client.resume)
     delete_campaign = _blocking(Client.delete_campaign)
+    set_retry_policy = _blocking(Client.set_retry_policy)
+    show_retry_policy = _blocking(Client.show_retry_policy)
+    list_special_dates = _blocking(Client.list_special_dates)
+    add_special_date = _blocking(Client.add_special_date)
+    modify_special_date = _blocking(Client.modify_special_date)
+    delete_special_dates = _blocking(Client.delete_special_dates)
     add_to_blacklist = _blocking(Client.add_to_blacklist)
     delete_from_blacklist = _blocking(Client.delete_from_blacklist)
     clear_blacklist = _blocking(Client.clear_blacklist)

@@ -16,6 +16,7 @@ class Code(Enum):
     """
 
     OK = ("0200000", "")
+    NO_CAMPAIGN = ("0200-01", "the campaign does not exist")
     PARAMETER = ("0200001", "parameter error")
     BEGIN_TOO_EARLY = ("0200002", "begin time is earlier than today 00:00")
     SKILL_CAP = ("0200003", "too many active skill-queue campaigns")
@@ -25,6 +26,9 @@ class Code(Enum):
     NOT_FOUND = ("0200007", "the outbound campaign does not exist")
     STILL_STARTED = ("0200009", "the campaign is still started")
     STATE_FORBIDS = ("0200011", "the current state does not allow this")
+    DATE_NAME_EXISTS = ("0200013", "the name of the special date exists")
+    TOO_MANY_DATES = ("0200015", "the upper limit of special dates has been reached")
+    ALREADY_ENDED = ("0200016", "the campaign has ended")
     DUPLICATE = ("0200018", "duplicate numbers exist")
     STATE_TAKES_NO_NUMBERS = ("0200019", "the number cannot be added in the current state")
     TOO_MANY_INCOMPLETE = ("0200020", "the number quantity exceeds the upper limit 200,000")

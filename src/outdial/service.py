@@ -7,8 +7,8 @@ judgement, and hand the result to the store.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, tzinfo
 from typing import Any
 from uuid import UUID
@@ -23,6 +23,8 @@ from outdial.model import (
     CampaignState,
     Duplicates,
     Edition,
+    RetryPolicy,
+    SpecialDate,
     Vdn,
 )
 from outdial.store.campaigns import CampaignFilter, Progress
@@ -162,7 +164,7 @@ class Service:
                 campaigns.check_quota(new.device_type, active, vdn.max_active)
             campaign_id = await held.create(new)
             if campaign_id is None:
-                raise Refusal(Code.NAME_EXISTS, "name: another campaign of this VDN has it")
+                raise _name_exists()
         return campaign_id
 
     async def campaign(self, vdn_id: int, campaign_id: int) -> Campaign:
@@ -221,6 +223,85 @@ class Service:
                 raise _no_campaign()
             await held.set_state(campaigns.apply("end", found, self._now()), was=found.state)
 
+    async def modify_campaign(self, vdn_id: int, campaign_id: int, changes: Mapping[str, Any]) -> None:
+        """Change what a campaign says; `changes` by the names of `Campaign`. It holds at the next claim.
+
+        Raises `Refusal` 0200007, 0200016, 02000007, 02000009, 0200002, 0200005.
+        """
+        async with self.store.campaigns.under_quota(vdn_id) as (vdn, quota):
+            found, held = await quota.lock(campaign_id)
+            if found is None or vdn is None:
+                raise _no_campaign()
+            changed = replace(found, **changes)
+            campaigns.check_modify(found, changed, self._now(), calendar.zone(vdn.time_zone))
+            if not await held.modify(changed):
+                raise _name_exists()
+
+    async def set_retry_policy(self, vdn_id: int, campaign_id: int, policy: RetryPolicy) -> None:
+        """Set which numbers are tried again; it holds for attempts that end from now on.
+
+        Raises `Refusal` 0200-01.
+        """
+        async with self.store.campaigns.locked(vdn_id, campaign_id) as (found, held):
+            if found is None:
+                raise Refusal(Code.NO_CAMPAIGN, "campaignId: no such campaign in this VDN")
+            await held.set_retry(policy)
+
+    # -- special dates ---------------------------------------------------------------------------------
+
+    async def add_special_date(self, vdn_id: int, campaign_id: int, new: SpecialDate) -> int:
+        """Make a special date of the VDN and give it to a campaign; its id.
+
+        Raises `Refusal` 0200007, 0200015, 0200013.
+        """
+        async with self.store.special_dates.held(vdn_id, campaign_id) as (found, held):
+            if found is None:
+                raise _no_campaign()
+            campaigns.check_special_dates(found)
+            made = await held.create(new)
+            if made is None:
+                raise _date_name_exists()
+            await held.put([*found.special_dates, replace(new, special_date_id=made)])
+        return made
+
+    async def use_special_date(self, vdn_id: int, campaign_id: int, special_date_id: int) -> None:
+        """Give a campaign a special date that the VDN has; harmless when it has it already.
+
+        Raises `Refusal` 0200007, 0200015.
+        """
+        async with self.store.special_dates.held(vdn_id, campaign_id) as (found, held):
+            known = await held.one(special_date_id)
+            if found is None:
+                raise _no_campaign()
+            if known is None:
+                raise Refusal(Code.NOT_FOUND, "id: no such special date in this VDN")
+            if known not in found.special_dates:
+                campaigns.check_special_dates(found)
+                await held.put([*found.special_dates, known])
+
+    async def modify_special_date(self, vdn_id: int, campaign_id: int, changed: SpecialDate) -> None:
+        """Change a special date of a campaign, in every campaign that uses it.
+
+        Raises `Refusal` 0200007, 0200013.
+        """
+        wanted = changed.special_date_id
+        async with self.store.special_dates.held(vdn_id, campaign_id, changing=wanted) as (found, held):
+            _date_of(found, wanted)
+            if not await held.change(changed):
+                raise _date_name_exists()
+
+    async def delete_special_dates(
+        self, vdn_id: int, campaign_id: int, special_date_id: int | None = None
+    ) -> None:
+        """Take one special date, or all, from a campaign; others keep theirs. Raises `Refusal` 0200007."""
+        async with self.store.special_dates.held(vdn_id, campaign_id) as (found, held):
+            if found is None:
+                raise _no_campaign()
+            gone = found.special_dates
+            if special_date_id is not None:
+                gone = (_date_of(found, special_date_id),)
+            await held.put([one for one in found.special_dates if one not in gone])
+
     # -- blacklist -------------------------------------------------------------------------------------
 
     async def add_to_blacklist(
@@ -275,3 +356,20 @@ def _admitted(outcome: Outcome, add: Add) -> Admitted:
 
 def _no_campaign() -> Refusal:
     return Refusal(Code.NOT_FOUND, "campaignId: no such campaign in this VDN")
+
+
+def _name_exists() -> Refusal:
+    return Refusal(Code.NAME_EXISTS, "name: another campaign of this VDN has it")
+
+
+def _date_name_exists() -> Refusal:
+    return Refusal(Code.DATE_NAME_EXISTS, "name: another special date of this VDN has it")
+
+
+def _date_of(found: Campaign | None, special_date_id: int) -> SpecialDate:
+    if found is None:
+        raise _no_campaign()
+    for one in found.special_dates:
+        if one.special_date_id == special_date_id:
+            return one
+    raise Refusal(Code.NOT_FOUND, "id: no such special date in this campaign")

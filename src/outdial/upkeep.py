@@ -1,4 +1,5 @@
-"""What time alone brings about: campaigns end, numbers are retired, deleted campaigns and old answers go.
+"""What time alone brings about: waiting numbers are ready, campaigns end, numbers are retired, deleted
+campaigns and old answers go.
 
 Each step is small and may be repeated; several processes may do it at once.
 """
@@ -16,6 +17,7 @@ import structlog
 from outdial import campaigns
 from outdial.errors import CommitUnknown, StoreUnavailable
 from outdial.model import CampaignState, Disposition
+from outdial.store.calls import PROMOTED
 from outdial.store.postgres import utc_now
 from outdial.store.store import Store
 
@@ -48,16 +50,24 @@ class Upkeep:
     async def round(self) -> None:
         """Every step once. One that fails is logged and does not hold up the others."""
         for step in (
+            self._promote,
             self._end_overdue,
             self._end_numbers,
             self._retire_numbers,
             self._remove_deleted,
             self._store.numbers.forget_answers,
+            self._store.calls.forget_counts,
         ):
             try:
                 await step()
             except (StoreUnavailable, CommitUnknown) as error:
                 log.warning("upkeep failed", step=step.__name__.strip("_"), reason=str(error))
+
+    async def _promote(self) -> None:
+        """Numbers whose retry is due, or whose restriction begins anew, are ready."""
+        for _ in range(_CHUNKS):
+            if await self._store.calls.promote() < PROMOTED:
+                break
 
     async def _end_overdue(self) -> None:
         """A campaign whose end time has passed is ended (semantics.md §5)."""
@@ -71,10 +81,10 @@ class Upkeep:
 
     async def _end_numbers(self) -> None:
         """Every number of an ended campaign ends, NOT_ATTEMPTED if it had no attempt (semantics.md §5)."""
-        for key in await self._store.campaigns.ended_with_ready():
+        for key in await self._store.campaigns.ended_with_idle():
             for _ in range(_CHUNKS):
                 async with self._store.campaigns.locked(*key) as (_campaign, held):
-                    contact_ids = await held.ready_contacts()
+                    contact_ids = await held.idle_contacts()
                     if not contact_ids:
                         break
                     await held.end_contacts(contact_ids, Disposition.NOT_ATTEMPTED)

@@ -90,7 +90,7 @@ class Handler(BaseHTTPRequestHandler):
         answer = script.next()
         self.answer(answer.pop("status", 200), answer)
 
-    do_POST = do_PUT = do_GET
+    do_POST = do_DELETE = do_PUT = do_GET
 
     def answer(self, status: int, document: dict[str, Any]) -> None:
         text = json.dumps(document).encode()

@@ -33,6 +33,8 @@ SHOWN = FOUND | {
         "workdayEndTime2": None,
         "workdayBeginTime3": "13:00",
         "workdayEndTime3": "24:00",
+        "holidayBeginTime2": "10:00",
+        "holidayEndTime2": "11:00",
     },
     "ivrParam": {"deviceSign": "", "callCount": 10, "callInterval": 1},
     "callBackUrl": None,
@@ -167,6 +169,7 @@ def test_show(run: Run, script: Script) -> None:
     lines = dict(line.split("\t") for line in run("campaign", "show", "46").out.splitlines())
     assert lines["standing"] == "executing"
     assert lines["windows"] == "08:00-12:00, 13:00-24:00"
+    assert lines["special windows"] == "10:00-11:00"
     assert lines["calls"] == "10 every 1 s"
     assert lines["callback"] == ""
     script.success(returnObject=SHOWN)

@@ -49,8 +49,10 @@ ADMINISTRATION = [
     ("key", "list", "--vdn", "1"),
     ("key", "revoke", "a"),
     ("campaign", "end", "1", "--vdn", "1"),
+    ("campaign", "why", "1", "--vdn", "1"),
     ("results", "undelivered", "--vdn", "1"),
     ("results", "resend", "--vdn", "1"),
+    ("records", "export", "--vdn", "1"),
     ("serve",),
 ]
 

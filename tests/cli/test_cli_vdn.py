@@ -21,6 +21,9 @@ DEFAULTS = {
     "recycle": "keep",
     "signsPushes": False,
     "trunkGroup": "default",
+    "maxPerMinute": None,
+    "maxPerHour": None,
+    "maxPerDay": None,
 }
 MASTER_KEY = base64.b64encode(bytes(32)).decode()
 
@@ -39,7 +42,8 @@ def test_create_list_set(run: Run) -> None:
     assert run("vdn", "create", "1") == (0, "VDN 1 created\n", "")
     made = run(
         *("vdn", "create", "7", "--time-zone", "Asia/Shanghai", "--edition", "2025-11"),
-        *("--max-active", "50", "--recycle", "retire", "--trunk-group", "carrier-b", "--json"),
+        *("--max-active", "50", "--recycle", "retire", "--trunk-group", "carrier-b"),
+        *("--max-per-day", "5", "--json"),
     )
     seven = {
         "vdn": 7,
@@ -49,6 +53,9 @@ def test_create_list_set(run: Run) -> None:
         "recycle": "retire",
         "signsPushes": False,
         "trunkGroup": "carrier-b",
+        "maxPerMinute": None,
+        "maxPerHour": None,
+        "maxPerDay": 5,
     }
     assert json.loads(made.out) == seven
     assert listed(run) == [DEFAULTS, seven]
@@ -60,6 +67,8 @@ def test_create_list_set(run: Run) -> None:
     assert listed(run) == [DEFAULTS, seven | {"maxActive": 0}]
     assert run("vdn", "set", "1", "--trunk-group", "b") == (0, "VDN 1 changed\n", "")
     assert listed(run)[0] == DEFAULTS | {"trunkGroup": "b"}
+    assert run("vdn", "set", "7", "--max-per-day", "0", "--max-per-hour", "2").code == 0
+    assert listed(run) == [DEFAULTS, seven | {"maxActive": 0, "maxPerDay": None, "maxPerHour": 2}]
 
 
 def test_a_vdn_is_not_made_twice(run: Run) -> None:

@@ -369,6 +369,7 @@ class Face:
             "SELECT (SELECT count(*) FROM contact) AS contacts,"
             " (SELECT count(*) FROM stored_answer) AS answers,"
             " (SELECT md5(string_agg(b::text, '|' ORDER BY vdn_id, number)) FROM blacklist b) AS listed,"
+            " (SELECT md5(string_agg(d::text, '|' ORDER BY special_date_id)) FROM special_date d) AS dates,"
             " (SELECT md5(string_agg(c::text, '|' ORDER BY campaign_id)) FROM campaign c) AS campaigns"
         )
 

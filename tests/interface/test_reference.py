@@ -9,9 +9,9 @@ import pytest
 
 from outdial.errors import Code
 from outdial.intake import MAX_ENTRIES, MAX_INCOMPLETE
-from outdial.web.app import ROUTES
-from outdial.wire import blacklist, campaigns, numbers
-from outdial.wire.fields import Integer, LocalTime, OneOf, Text
+from outdial.web.app import ROUTES, V2_ROUTES
+from outdial.wire import blacklist, campaign_body, campaigns, numbers, retry, special_dates
+from outdial.wire.fields import Integer, LocalTime, OneOf, Positive, Text
 
 REFERENCE = Path(__file__).resolve().parents[2] / "docs" / "reference"
 NEVER = {"02000004", "02000005", "02000008", "02000010", "02000011"}
@@ -22,7 +22,7 @@ def page(name: str) -> str:
 
 
 def test_every_code_has_a_row_and_every_row_a_code() -> None:
-    rows = re.findall(r"^\| `(\d+)` \| (.+?) \| (.*?) ?\|$", page("codes.md"), re.MULTILINE)
+    rows = re.findall(r"^\| `(0[\d-]+)` \| (.+?) \| (.*?) ?\|$", page("codes.md"), re.MULTILINE)
     assert [code for code, _, _ in rows] == [code.wire for code in Code]
     for code, meaning, way_out in rows:
         assert meaning
@@ -30,23 +30,23 @@ def test_every_code_has_a_row_and_every_row_a_code() -> None:
 
 
 def test_every_code_that_is_never_earned_has_its_reason() -> None:
-    reasons = dict(re.findall(r"^\| `(\d+)` \| [^|]+ \| ([^|]+) \|$", page("rules.md"), re.MULTILINE))
+    reasons = dict(re.findall(r"^\| `(0\d{7})` \| [^|]+ \| ([^|]+) \|$", page("rules.md"), re.MULTILINE))
     assert set(reasons) == NEVER
     assert not NEVER & {code.wire for code in Code}
-    assert set(re.findall(r"`(\d{7,8})`", page("codes.md"))) == {code.wire for code in Code} | NEVER
+    assert set(re.findall(r"`(0[\d-]{6,7})`", page("codes.md"))) == {code.wire for code in Code} | NEVER
 
 
 def routes() -> set[tuple[str, str]]:
     found = set()
-    for route in ROUTES:
-        values = iter(("{vdnId}", "{campaignId}"))
+    for before, route in [("", one) for one in ROUTES] + [("v2: ", one) for one in V2_ROUTES]:
+        values = iter(("{vdnId}", "{campaignId}", "{id}"))
         path = "/".join(next(values) if part == b"*" else part.decode() for part in route.path)
-        found |= {(method.decode(), path) for method in route.handlers}
+        found |= {(method.decode(), before + path) for method in route.handlers}
     return found
 
 
 def test_every_route_has_a_heading_and_every_heading_a_route() -> None:
-    headings = set(re.findall(r"^### ([A-Z]+) (\S+)$", page("api.md"), re.MULTILINE))
+    headings = set(re.findall(r"^### ([A-Z]+) ((?:v2: )?\S+)$", page("api.md"), re.MULTILINE))
     assert headings == routes() | {("GET", "/healthz"), ("GET", "/readyz")}
 
 
@@ -55,10 +55,13 @@ def section(method: str, path: str) -> str:
     return rest.partition("\n### ")[0]
 
 
-Rule = Text | Integer | OneOf | LocalTime
+Rule = Text | Integer | OneOf | LocalTime | Positive
 RESOURCES = {
     "numbers": (numbers, "### POST {vdnId}/calldata/{campaignId}", 7),
-    "campaigns": (campaigns, "## Campaigns", 15),
+    "campaigns": (campaign_body, "## Campaigns", 21),
+    "deleting campaigns": (campaigns, "### DELETE {vdnId}/{campaignId}", 1),
+    "retry policy": (retry, "## Retry policy", 10),
+    "special dates": (special_dates, "## Special dates", 4),
     "blacklist": (blacklist, "## Blacklist", 9),
 }
 
@@ -75,7 +78,9 @@ def test_every_field_rule_is_on_the_page(resource: str) -> None:
         assert rows, rule.name
         if isinstance(rule, Text):
             assert any(re.search(rf"\b{rule.max_length}\b", row) for row in rows), rule.name
-        if isinstance(rule, Integer) and rule.name != "offset":
+        if isinstance(rule, Positive):
+            assert any(f"up to {rule.high}" in row for row in rows), rule.name
+        if isinstance(rule, Integer) and rule.name not in ("offset", "id"):
             assert any(f"{rule.low} to {rule.high}" in row for row in rows), rule.name
 
 

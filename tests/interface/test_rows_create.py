@@ -31,6 +31,7 @@ def text(moment: Any) -> str:
 # -- create: every field ---------------------------------------------------------------------------------
 
 SCHEDULE = {"workdayBeginTime1": "08:00", "workdayEndTime1": "11:30"}
+HOLIDAY = {"holidayBeginTime1": "10:00", "holidayEndTime1": "12:00"}
 IVR = {"deviceSign": "70941", "callCount": 10, "callInterval": 5}
 
 
@@ -84,8 +85,23 @@ REFUSED = [
         "workdayEndTime3 must be set together",
         id="scheduleParam.workdayEndTime3: without a begin",
     ),
-    *inner("scheduleParam", SCHEDULE, "holidayBeginTime1", ("not served", "10:00", "0200001")),
-    *inner("scheduleParam", SCHEDULE, "holidayEndTime3", ("not served", "10:00", "0200001")),
+    *inner("scheduleParam", SCHEDULE | HOLIDAY, "holidayBeginTime1", ("a number", 8, "02000006")),
+    *inner("scheduleParam", SCHEDULE | HOLIDAY, "holidayBeginTime1", ("10", "10", "0200030")),
+    *inner("scheduleParam", SCHEDULE | HOLIDAY, "holidayBeginTime1", ("null", None, "02000009")),
+    *inner("scheduleParam", SCHEDULE | HOLIDAY, "holidayEndTime1", ("over midnight", "02:00", "02000007")),
+    *inner("scheduleParam", HOLIDAY, "workdayBeginTime1", ("no workday window", None, "02000001")),
+    pytest.param(
+        {"scheduleParam": SCHEDULE | {"holidayEndTime3": "20:00"}},
+        "02000009",
+        "holidayEndTime3 must be set together",
+        id="scheduleParam.holidayEndTime3: without a begin",
+    ),
+    pytest.param(
+        {"scheduleParam": SCHEDULE | HOLIDAY | {"holidayBeginTime2": "11:00", "holidayEndTime2": "13:00"}},
+        "02000009",
+        "two holiday windows overlap",
+        id="scheduleParam.holidayBeginTime2: an overlap",
+    ),
     *rows("ivrParam", *ABSENT, ("a list", [1], "02000006"), ("a string", "x", "02000006")),
     *inner("ivrParam", IVR, "deviceSign", ("a number", 70941, "02000006"), ("65", "d" * 65, "02000003")),
     *inner(
@@ -163,7 +179,7 @@ def test_create_accepts_and_query_shows(face: Face, name: str, value: Any) -> No
 
 
 def test_query_one_shows_what_was_created(face: Face) -> None:
-    """The documented members, and four of our own: duplicates, onUnknown, standing, incomplete."""
+    """The documented members, and ours: limits, callerNoList, duplicates, onUnknown, standing, incomplete."""
     body = new_campaign(
         description="Compulsory traffic insurance",
         callBackUrl="http://127.0.0.1:1/",
@@ -176,6 +192,8 @@ def test_query_one_shows_what_was_created(face: Face) -> None:
             "workdayEndTime3": "13:00",
             "holidayBeginTime1": "",
             "holidayEndTime1": None,
+            "holidayBeginTime2": "09:30",
+            "holidayEndTime2": "24:00",
         },
     )
     answer = create(face, body)
@@ -202,6 +220,11 @@ def test_query_one_shows_what_was_created(face: Face) -> None:
         "ivrParam": IVR,
         "skillParam": None,
         "callBackUrl": "http://127.0.0.1:1/",
+        "priority": 3,
+        "retryPolicy": None,
+        "callerNoList": [],
+        "maxCps": None,
+        "maxChannels": None,
         "duplicates": "allow",
         "onUnknown": "count",
         "standing": "draft",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 import pytest
@@ -13,16 +14,29 @@ from outdial.store.postgres import utc_now
 
 Operation = tuple[str, str, Any]
 
+_names = count(1)
+V2 = "/rest/isales/v2/openapi/campaigns"
 ON_A_CAMPAIGN: dict[str, Operation] = {
     "add numbers": ("POST", "{vdn}/calldata/{campaign}", {"callDataList": [{"called": "1"}]}),
     "query one": ("GET", "{vdn}/{campaign}", None),
     "pause": ("PUT", "{vdn}/{campaign}/pause", None),
     "resume": ("PUT", "{vdn}/{campaign}/resume", None),
+    "modify": ("PUT", "{vdn}/{campaign}", new_campaign(deviceType=1)),
+    "modify V2": (
+        "PUT",
+        f"{V2}/{{vdn}}/{{campaign}}",
+        new_campaign(deviceType=1, callerNo=[{"accessCode": "1"}]),
+    ),
+    "query retry policy": ("GET", "{vdn}/retryPolicy/{campaign}", None),
+    "special dates": ("GET", "{vdn}/holiday/{campaign}", None),
+    "add special date": ("POST", "{vdn}/holiday/{campaign}", {"name": "w", "type": 1, "week": "7"}),
+    "delete special dates": ("DELETE", "{vdn}/holiday/{campaign}", None),
     "delete": ("DELETE", "{vdn}/{campaign}", None),
     "delete, archived": ("DELETE", "{vdn}/{campaign}", {"archiveHistory": 1}),
 }
 ON_A_VDN: dict[str, Operation] = {
     "create": ("POST", "{vdn}", new_campaign()),
+    "create V2": ("POST", f"{V2}/{{vdn}}", new_campaign(callerNo=[{"accessCode": "1"}])),
     "query all": ("GET", "{vdn}", None),
     "blacklist add": ("POST", "{vdn}/blocklist/add", {"blocklist": ["1"]}),
     "blacklist delete": ("POST", "{vdn}/blocklist/delete", {"blocklistNo": "1"}),
@@ -35,6 +49,8 @@ EDITIONS = pytest.mark.parametrize("vdn", [OLD, NEW], ids=["2023-09", "2025-11"]
 def ask(face: Face, name: str, vdn: int, campaign: int, key: int | None = None) -> Answer:
     method, path, body = (ON_A_CAMPAIGN | ON_A_VDN)[name]
     query = "status=0&deviceType=0" if name == "query all" else ""
+    if isinstance(body, dict) and "name" in body:
+        body = body | {"name": f"i{next(_names)}"}
     where = path.format(vdn=vdn, campaign=campaign)
     return face.call(method, where, body, vdn=vdn, query=query, key=face.keys[key or vdn])
 
@@ -155,8 +171,24 @@ OTHERS: dict[str, Callable[[Face], Answer]] = {
     "0200005": lambda face: create(face, name=create_name(face)),
     "0200009": lambda face: face.call("DELETE", f"{OLD}/{face.campaign(state='started')}"),
     "0200011": lambda face: face.call("PUT", f"{OLD}/{face.campaign()}/pause"),
+    "0200-01": lambda face: face.call("POST", f"{OLD}/retryPolicy/{ABSENT}", NO_RETRY),
+    "0200013": lambda face: [special_date(face, face.campaign(), "twice") for _ in range(2)][-1],
+    "0200015": lambda face: twenty_one_special_dates(face, face.campaign()),
+    "0200016": lambda face: face.call("PUT", f"{OLD}/{face.campaign(state='ended')}", new_campaign()),
 }
 """The codes of the sister interfaces that the contract does not know."""
+
+
+NO_RETRY = {"policyType": 0, "policyJson": "[]"}
+
+
+def special_date(face: Face, campaign: int, name: str) -> Answer:
+    body = {"name": name, "type": 1, "week": "7"}
+    return face.call("POST", f"{OLD}/holiday/{campaign}", body)
+
+
+def twenty_one_special_dates(face: Face, campaign: int) -> Answer:
+    return [special_date(face, campaign, f"day {n}") for n in range(21)][-1]
 
 
 def create_name(face: Face) -> str:

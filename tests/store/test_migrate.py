@@ -87,3 +87,29 @@ def test_a_changed_migration_is_refused(database: str) -> None:
     asyncio.run(execute(database, "UPDATE schema_version SET checksum = 'other' WHERE version = 1"))
     with pytest.raises(SettingError, match=r"0001_first_schema\.sql"):
         asyncio.run(migrate.prepare(database))
+
+
+OLD_ROWS = """
+INSERT INTO vdn VALUES (1, 'UTC', '2023-09', 20, 'keep', NULL, now());
+INSERT INTO contact (vdn_id, contact_id, campaign_id, called, priority, state, due_at) VALUES
+    (1, 1, 1, '1', 3, 'ready', now() + interval '1 hour'), (1, 2, 1, '2', 3, 'ready', now()),
+    (1, 3, 1, '3', 3, 'done', now() + interval '1 hour')
+"""
+
+
+def test_numbers_that_were_due_later_wait(make_database: Callable[..., str]) -> None:
+    """0003: nothing ready lies in the future, so that nothing stands in the claim's way."""
+    dsn = make_database("TEMPLATE template0")
+    _, name, text = migrate.migrations()[0]
+    entered = f"INSERT INTO schema_version VALUES (1, '{name}', '{migrate._checksum(text)}')"
+    asyncio.run(execute(dsn, f"{migrate._VERSIONS}; {text}; {entered}; {OLD_ROWS}"))
+    asyncio.run(migrate.prepare(dsn))
+
+    async def states() -> list[str]:
+        conn = await asyncpg.connect(dsn)
+        try:
+            return [row["state"] for row in await conn.fetch("SELECT state FROM contact ORDER BY contact_id")]
+        finally:
+            await conn.close()
+
+    assert asyncio.run(states()) == ["waiting", "ready", "done"]

@@ -32,6 +32,8 @@ ANALYZE
 """
 
 HOT = ["admit", "stored_answer", "due_contacts", "lock_entries", "intend", "withdraw", "settle", "key"]
+HOT += ["lock_campaigns_of", "histories", "promote", "idle_contacts", "recyclable"]
+HOT += ["remember", "in_flight", "records_page"]
 
 
 async def plan_of(sql: asyncpg.Connection, name: str) -> str:
@@ -94,4 +96,12 @@ async def test_the_claim_walks_the_due_index_in_order(sql: asyncpg.Connection) -
     await sql.execute(ROWS)
     plan = await plan_of(sql, "due_contacts")
     assert "Index Scan using contact_due on contact" in plan
+    assert "Limit" in plan
+
+
+async def test_the_promotion_walks_the_waiting_index_in_order(sql: asyncpg.Connection) -> None:
+    """It reads those that are due, not all that wait."""
+    await sql.execute(ROWS)
+    plan = await plan_of(sql, "promote")
+    assert "Index Scan using contact_waiting on contact" in plan
     assert "Limit" in plan

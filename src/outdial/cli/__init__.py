@@ -1,7 +1,9 @@
 """The command line. One module a resource; nothing heavy is imported before a command needs it.
 
-campaign, numbers   over the signed client (targets.py says which server)
-vdn, key, trunk, destination, flow, prompt, results   administration in the store (store_access.py opens it)
+campaign, numbers   over the signed client (targets.py says which server); campaign_change,
+                    campaign_why and special_dates hold more commands of campaign
+vdn, key, trunk, destination, flow, prompt, results, records
+                    administration in the store (store_access.py opens it)
 server              serve and dev
 output, failures, examples   what is printed, how a command ends, what --help ends with
 """
@@ -19,13 +21,16 @@ import typer
 from outdial import __version__
 from outdial.cli import (
     campaign,
+    campaign_why,
     destination,
     flow,
     key,
     numbers,
     prompt,
+    records,
     results,
     server,
+    special_dates,
     trunk,
     vdn,
 )
@@ -47,7 +52,8 @@ app = typer.Typer(
     ),
 )
 app.add_typer(server.app)
-app.add_typer(campaign.app, name="campaign")
+campaign.app.add_typer(special_dates.app, name="special-dates")
+app.add_typer(campaign_why.app, name="campaign")
 app.add_typer(numbers.app, name="numbers")
 app.add_typer(vdn.app, name="vdn")
 app.add_typer(key.app, name="key")
@@ -56,6 +62,7 @@ app.add_typer(destination.app, name="destination")
 app.add_typer(flow.app, name="flow")
 app.add_typer(prompt.app, name="prompt")
 app.add_typer(results.app, name="results")
+app.add_typer(records.app, name="records")
 
 
 def _print_version(wanted: bool) -> None:
@@ -76,7 +83,7 @@ def _root(
 
     Begin with `outdial dev`: all of it on loopback. Commands over the interface (campaign, numbers) take
     OUTDIAL_URL, OUTDIAL_AK, OUTDIAL_SK and OUTDIAL_VDN; administration (vdn, key, trunk, destination,
-    flow, prompt, results, campaign end) takes OUTDIAL_DATA or OUTDIAL_DATABASE.
+    flow, prompt, results, records, campaign end, campaign why) takes OUTDIAL_DATA or OUTDIAL_DATABASE.
     """
     if context.invoked_subcommand is None:
         print(context.get_help())

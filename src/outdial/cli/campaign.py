@@ -1,4 +1,4 @@
-"""`outdial campaign`: create, look at, start and pause campaigns over the interface; end one in the store."""
+"""`outdial campaign`: over the interface; to end one, and why it does not call, in the store."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from outdial.cli.output import for_person, note, print_facts, print_json, print_
 from outdial.cli.store_access import Data, Database, OfVdn, PgBin, PgUser, StoreOptions, administer
 from outdial.cli.targets import Ak, CampaignId, Json, Sk, Url, Vdn, connected
 
-app = typer.Typer(help="Campaigns: create, list, show, start, pause, end.")
+app = typer.Typer(help="Campaigns: create, modify, list, show, retry, special dates, start, pause, end, why.")
 
 STATUS = {1: "draft", 2: "started", 3: "suspended", 4: "ended"}
 """The interface's status, in words (wire/campaign-api.md §3.1)."""
@@ -100,15 +100,15 @@ def create(
     json: Json = False,
 ) -> None:
     """Create a campaign, as a draft unless --start is given; prints its id."""
-    begin_at, end_at = _dates(begin, end)
+    begin_at, end_at = dates(begin, end)
     body: dict[str, Any] = {
         "name": name,
-        "strBeginTime": _wire_time(begin_at),
-        "strEndTime": _wire_time(end_at),
+        "strBeginTime": wire_time(begin_at),
+        "strEndTime": wire_time(end_at),
         "deviceType": device_type,
         "callerNo": caller_no,
         "maxAlertingTime": ring,
-        "scheduleParam": _schedule(window or ["00:00-24:00"]),
+        "scheduleParam": schedule("workday", "--window", window or ["00:00-24:00"]),
         "ivrParam": {"callCount": calls, "callInterval": every},
         "initStatus": INIT_STARTED if start else INIT_DRAFT,
         "duplicates": duplicates,
@@ -126,17 +126,19 @@ def create(
         note(f"a draft: outdial numbers add {campaign_id} NUMBER...; outdial campaign start {campaign_id}")
 
 
-def _dates(begin: str | None, end: str | None) -> tuple[datetime, datetime]:
-    begin_at = _instant("--begin", begin) if begin else datetime.now(UTC)
+def dates(begin: str | None, end: str | None) -> tuple[datetime, datetime]:
+    """Begin and end of a new campaign. Raises `WrongUsage`."""
+    begin_at = instant("--begin", begin) if begin else datetime.now(UTC)
     if end:
-        return begin_at, _instant("--end", end)
+        return begin_at, instant("--end", end)
     try:
         return begin_at, begin_at + timedelta(days=DEFAULT_DAYS)
     except OverflowError:
         raise WrongUsage("--end: must be given, since the begin is near the last day there is") from None
 
 
-def _instant(option: str, text: str) -> datetime:
+def instant(option: str, text: str) -> datetime:
+    """The instant that an option names. Raises `WrongUsage`."""
     try:
         found = datetime.fromisoformat(text.strip())
         return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
@@ -144,20 +146,22 @@ def _instant(option: str, text: str) -> datetime:
         raise WrongUsage(f"{option}: must be ISO 8601 or 'yyyy-mm-dd hh:mm:ss' (UTC)") from None
 
 
-def _wire_time(value: datetime) -> str:
+def wire_time(value: datetime) -> str:
+    """An instant in the form of the interface."""
     return value.replace(microsecond=0, tzinfo=None).isoformat(sep=" ")
 
 
-def _schedule(windows: list[str]) -> dict[str, str]:
+def schedule(kind: str, option: str, windows: list[str]) -> dict[str, str]:
+    """Windows as fields of `scheduleParam`; `kind` is workday or holiday. Raises `WrongUsage`."""
     if len(windows) > MOST_WINDOWS:
-        raise WrongUsage(f"--window: at most {MOST_WINDOWS} times")
-    schedule = {}
+        raise WrongUsage(f"{option}: at most {MOST_WINDOWS} times")
+    fields = {}
     for slot, text in enumerate(windows, start=1):
         match = _WINDOW.fullmatch(text.strip())
         if match is None:
-            raise WrongUsage("--window: must be HH:MM-HH:MM, for example 08:00-20:00")
-        schedule[f"workdayBeginTime{slot}"], schedule[f"workdayEndTime{slot}"] = match.groups()
-    return schedule
+            raise WrongUsage(f"{option}: must be HH:MM-HH:MM, for example 08:00-20:00")
+        fields[f"{kind}BeginTime{slot}"], fields[f"{kind}EndTime{slot}"] = match.groups()
+    return fields
 
 
 @app.command(
@@ -235,10 +239,14 @@ def show(
             ("incomplete", found.get("incomplete")),
             ("begin (UTC)", found["strBeginTime"]),
             ("end (UTC)", found["strEndTime"]),
-            ("windows", _windows(found.get("scheduleParam") or {})),
+            ("windows", _windows("workday", found.get("scheduleParam") or {})),
+            ("special windows", _windows("holiday", found.get("scheduleParam") or {})),
             ("type", found["deviceType"]),
             ("caller", found["callerNo"]),
             ("calls", f"{ivr.get('callCount')} every {ivr.get('callInterval')} s"),
+            ("priority", found.get("priority")),
+            ("most calls a second", found.get("maxCps")),
+            ("most calls at a time", found.get("maxChannels")),
             ("ring", f"{found.get('maxAlertingTime')} s"),
             ("callback", found.get("callBackUrl")),
             ("duplicates", found.get("duplicates")),
@@ -247,9 +255,9 @@ def show(
     )
 
 
-def _windows(schedule: dict[str, str | None]) -> str:
+def _windows(kind: str, fields: dict[str, str | None]) -> str:
     slots = range(1, MOST_WINDOWS + 1)
-    pairs = ((schedule.get(f"workdayBeginTime{n}"), schedule.get(f"workdayEndTime{n}")) for n in slots)
+    pairs = ((fields.get(f"{kind}BeginTime{n}"), fields.get(f"{kind}EndTime{n}")) for n in slots)
     return ", ".join(f"{begin}-{end}" for begin, end in pairs if begin)
 
 

@@ -70,6 +70,19 @@ TrunkGroup = Annotated[
     ),
 ]
 
+_CAP = "Calls to one number by all campaigns in {}, at most; 0: any number of them."
+PerMinute = Annotated[
+    int | None,
+    typer.Option("--max-per-minute", metavar="N", min=0, max=1000, help=_CAP.format("a minute")),
+]
+PerHour = Annotated[
+    int | None, typer.Option("--max-per-hour", metavar="N", min=0, max=1000, help=_CAP.format("an hour"))
+]
+PerDay = Annotated[
+    int | None,
+    typer.Option("--max-per-day", metavar="N", min=0, max=1000, help=_CAP.format("a day of the time zone")),
+]
+
 
 @app.command(
     epilog=examples(
@@ -85,6 +98,9 @@ def create(
     max_active: MaxActive = None,
     recycle: RecycleOf = None,
     trunk_group: TrunkGroup = None,
+    max_per_minute: PerMinute = None,
+    max_per_hour: PerHour = None,
+    max_per_day: PerDay = None,
     data: Data = None,
     database: Database = None,
     pg_bin: PgBin = None,
@@ -95,9 +111,10 @@ def create(
     options = StoreOptions(data, database, pg_bin, pg_user)
     changes = _changes(time_zone, edition, max_active, recycle, trunk_group)
 
-    from outdial.model import Vdn
+    from outdial.model import Caps, Vdn
 
-    made = Vdn(vdn, **changes)
+    caps = Caps(max_per_minute or None, max_per_hour or None, max_per_day or None)
+    made = Vdn(vdn, **changes, caps=caps)
     if not administer(options, lambda store: store.vdns.create(made), makes_data=True):
         raise Refused(f"VDN {vdn} exists already; `outdial vdn set {vdn}` changes it")
     if json:
@@ -172,10 +189,13 @@ def _document(vdn: Vdn) -> dict[str, Any]:
         "recycle": vdn.recycle.value,
         "signsPushes": vdn.webhook_secret is not None,
         "trunkGroup": vdn.trunk_group,
+        "maxPerMinute": vdn.caps.per_minute,
+        "maxPerHour": vdn.caps.per_hour,
+        "maxPerDay": vdn.caps.per_day,
     }
 
 
-@app.command("set", epilog=examples("outdial vdn set 1 --max-active 50 --data /srv/outdial"))
+@app.command("set", epilog=examples("outdial vdn set 1 --max-active 50 --max-per-day 5 --data /srv/outdial"))
 def set_(
     *,
     vdn: VdnId,
@@ -184,6 +204,9 @@ def set_(
     max_active: MaxActive = None,
     recycle: RecycleOf = None,
     trunk_group: TrunkGroup = None,
+    max_per_minute: PerMinute = None,
+    max_per_hour: PerHour = None,
+    max_per_day: PerDay = None,
     data: Data = None,
     database: Database = None,
     pg_bin: PgBin = None,
@@ -192,9 +215,15 @@ def set_(
     """Change a VDN: what is given; the rest stays."""
     options = StoreOptions(data, database, pg_bin, pg_user)
     changes = _changes(time_zone, edition, max_active, recycle, trunk_group)
+
+    from outdial.model import Caps
+
+    if caps := Caps(max_per_minute, max_per_hour, max_per_day):
+        changes["caps"] = caps
     if not changes:
         raise WrongUsage(
-            "give at least one of --time-zone, --edition, --max-active, --recycle, --trunk-group"
+            "give at least one of --time-zone, --edition, --max-active, --recycle, --trunk-group,"
+            " --max-per-minute, --max-per-hour, --max-per-day"
         )
     if not administer(options, lambda store: store.vdns.change(vdn, **changes)):
         raise no_such_vdn(vdn)

@@ -1,8 +1,11 @@
 """The dialer: what to claim, place, hang up and settle, decided from events and the clock, without I/O.
 
     words.py       one reading of the clocks; the actions the dialer asks for, the events it hears
+    caps.py        how often one number may be called
     selection.py   under the campaign's row lock: which candidates are dialed, ended or postponed
     schedule.py    which campaign is to be claimed when
+    sharing.py     how campaigns share trunks: priority, and turns among equals
+    call.py        one attempt in flight
     dialer.py      every attempt from its committed intent to its one settlement or withdrawal
 
 Why a call is placed at most once (G3), inside its hours (G6) and not after a pause (G7): its intent is
@@ -32,6 +35,7 @@ from outdial.dialing.words import (
     Place,
     Remember,
     Remembered,
+    RoomOf,
     Settle,
     Stop,
     SwitchDown,
@@ -64,6 +68,7 @@ __all__ = [
     "Place",
     "Remember",
     "Remembered",
+    "RoomOf",
     "Selection",
     "Settle",
     "Stop",

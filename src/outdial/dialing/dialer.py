@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from datetime import datetime
-from enum import Enum
+from dataclasses import replace
 from heapq import heapify, heappop, heappush
-from itertools import islice, takewhile
+from itertools import count, islice, takewhile, zip_longest
 from math import inf
 from typing import Final
 from uuid import UUID
 
-from outdial import calendar
+from outdial import calendar, pacing
+from outdial.dialing.call import Call, Phase, found
 from outdial.dialing.schedule import ClaimSchedule
 from outdial.dialing.selection import PacedCampaign
 from outdial.dialing.words import (
@@ -37,6 +35,7 @@ from outdial.dialing.words import (
     Place,
     Remember,
     Remembered,
+    RoomOf,
     Settle,
     Stop,
     SwitchDown,
@@ -53,9 +52,8 @@ from outdial.model import (
     Fate,
     HungUpBy,
     Inquiry,
-    OpenCall,
-    Originate,
     Ringing,
+    Room,
     Settlement,
 )
 
@@ -63,50 +61,12 @@ _CAUSES: Final = range(128)
 _STATUSES: Final = range(100, 700)
 """What Q.850 and RFC 3261 §21 can say; a switch's other numbers are not stored."""
 
-
-class _Phase(Enum):
-    INTENDED = "intended"
-    ALERTING = "alerting"  # INTENDED -> ALERTING: placed
-    TALKING = "talking"  # ALERTING -> TALKING: answered
-    RELEASING = "releasing"  # ALERTING, TALKING -> RELEASING: hung up by us
+_ENDLESS: Final = Room("", 10**9)
 
 
-@dataclass(slots=True)
-class _Call:
-    """An attempt in flight. While in doubt, `limit` keeps the deadline that holds afterwards."""
-
-    attempt: Attempt
-    phase: _Phase = _Phase.INTENDED
-    paced: PacedCampaign | None = None
-    send_by: float = -inf
-    deadline: float = inf
-    limit: float = inf
-    in_doubt: bool = False
-    gave_up: bool = False
-    sent_at: datetime | None = None
-    ringing_at: datetime | None = None
-    answered_at: datetime | None = None
-    dialog: str = ""
-
-    def open(self) -> OpenCall:
-        """What a switch is told of it in an inquiry."""
-        of = self.attempt
-        return OpenCall(of.attempt_id, of.vdn_id, of.called, of.caller, self.dialog, self.answered_at)
-
-    def order(self) -> Originate:
-        """The order to place it."""
-        of, paced = self.attempt, self.paced
-        return Originate(
-            of.attempt_id,
-            of.called,
-            of.caller,
-            vdn_id=of.vdn_id,
-            campaign_id=of.campaign_id,
-            device_sign=paced.campaign.pacing.device_sign if paced is not None else "",
-            call_data=of.call_data,
-            session_id=of.session_id,
-            max_alerting_time=of.max_alerting_time,
-        )
+def endless(vdn_id: int) -> Room:
+    """Trunks that take whatever they are given."""
+    return _ENDLESS
 
 
 class Dialer:
@@ -121,8 +81,10 @@ class Dialer:
     def __init__(self, *, claims: int = 2) -> None:
         """`claims` at the same time, at most."""
         self._schedule = ClaimSchedule(claims)
-        self._calls: dict[UUID, _Call] = {}
-        self._intended: deque[_Call] = deque()
+        self._calls: dict[UUID, Call] = {}
+        self._intended: list[tuple[float, int, Call]] = []  # by when they are to be sent
+        self._turns = count()
+        self._placed: list[str] = []  # trunk groups of the calls placed by the last poll
         self._deadlines: list[tuple[float, UUID]] = []
         self._doubtful: dict[UUID, None] = {}
         self._unconfirmed: dict[UUID, float] = {}  # confirmed at that time, stored or not; the earliest first
@@ -174,11 +136,16 @@ class Dialer:
                 return self._hear(event, now)
         return []
 
-    def poll(self, now: Now) -> list[Action]:
-        """What is to be done at `now`. Ask again, with a new reading of the clocks, until nothing is."""
+    def poll(self, now: Now, room: RoomOf = endless) -> list[Action]:
+        """What is to be done at `now`. Ask again, with a new reading of the clocks, until nothing is.
+
+        `room`: what the trunks take right now; the calls placed by the last poll are known to it.
+        """
+        while self._placed:
+            self._schedule.trunks.placed(self._placed.pop())
         actions = [*self._expire(now), *self._confirm_overdue(now), *self._place(now), *self._ask(now)]
         if self._up and not self._stopping:
-            actions += self._schedule.claims(now)
+            actions += self._schedule.claims(now, room)
         return actions
 
     def wake_at(self, now: Now) -> float | None:
@@ -187,7 +154,7 @@ class Dialer:
         if self._unconfirmed:
             moments.append(next(iter(self._unconfirmed.values())))
         if self._intended:
-            moments.append(now.mono)
+            moments.append(self._intended[0][0] if self._may_wait else now.mono)
         if self._up and self._doubtful and not self._asking:
             moments.append(self._ask_at)
         if self._up and not self._stopping:
@@ -198,38 +165,52 @@ class Dialer:
     # -- placing ---------------------------------------------------------------------------------------
 
     def _claimed(self, event: Claimed, now: Now) -> None:
-        if not self._schedule.claimed(event, now):
+        group = self._schedule.claimed(event, now)
+        if group is None:
             return
-        for attempt in event.attempts:
-            call = _Call(attempt, paced=event.paced, send_by=event.began + SEND_WITHIN)
+        send_by = event.began + SEND_WITHIN
+        for attempt, send_at in zip_longest(event.attempts, event.send_at):
+            call = Call(attempt, paced=event.paced, group=group, send_by=send_by)
+            if send_at is not None:
+                call.send_by = min(send_by, send_at + pacing.SLOT)
             self._calls[attempt.attempt_id] = call
-            self._intended.append(call)
+            heappush(self._intended, (now.mono if send_at is None else send_at, next(self._turns), call))
+
+    @property
+    def _may_wait(self) -> bool:
+        """Whether a call that is to be sent later may still be."""
+        return self._up and not self._stopping
 
     def _place(self, now: Now) -> list[Action]:
         actions: list[Action] = []
         while self._intended and len(actions) < PLACES_AT_ONCE:
-            call = self._intended.popleft()
+            if self._may_wait and self._intended[0][0] > now.mono:
+                break
+            call = heappop(self._intended)[2]
+            self._placed.append(call.group)
             if self._may_place(call, now):
-                call.phase, call.sent_at = _Phase.ALERTING, now.wall
+                call.phase, call.sent_at = Phase.ALERTING, now.wall
                 self._arm(call, now.mono + call.attempt.max_alerting_time)
                 actions.append(Place(call.order()))
             else:
                 actions.append(self._withdraw(call, now))
         return actions
 
-    def _may_place(self, call: _Call, now: Now) -> bool:
+    def _may_place(self, call: Call, now: Now) -> bool:
         """Whether the permission of the claim still holds at this very moment (G6, G7)."""
         if self._stopping or not self._up or now.mono > call.send_by or call.paced is None:
             return False
         campaign = call.paced.campaign
         inside = campaign.begin_at <= now.wall < campaign.end_at
-        return inside and calendar.is_open(campaign.windows, now.wall, calendar.zone(call.paced.time_zone))
+        tz = calendar.zone(call.paced.time_zone)
+        special = (campaign.special_dates, campaign.special_windows)
+        return inside and calendar.is_open(campaign.windows, now.wall, tz, *special)
 
     # -- calls -----------------------------------------------------------------------------------------
 
     def _hear(self, event: Ringing | Answered | Ended | NotSent, now: Now) -> list[Action]:
         call = self._calls.get(event.attempt_id)
-        if call is None or call.phase is _Phase.INTENDED:
+        if call is None or call.phase is Phase.INTENDED:
             self.ignored += 1
             return []
         match event:
@@ -242,24 +223,24 @@ class Dialer:
             case NotSent():
                 return [self._withdraw(call, now)]
 
-    def _ringing(self, call: _Call, now: Now) -> list[Action]:
+    def _ringing(self, call: Call, now: Now) -> list[Action]:
         if call.ringing_at is None:
             call.ringing_at = now.wall
-            if call.phase is _Phase.ALERTING:
+            if call.phase is Phase.ALERTING:
                 self._arm(call, now.mono + call.attempt.max_alerting_time)
         return []
 
-    def _answered(self, call: _Call, now: Now, dialog: str = "") -> list[Action]:
+    def _answered(self, call: Call, now: Now, dialog: str = "") -> list[Action]:
         if call.answered_at is not None:
             return []
         call.answered_at, call.dialog = now.wall, dialog
-        if call.phase is _Phase.RELEASING:
+        if call.phase is Phase.RELEASING:
             return self._hang_up(call, now)  # it crossed our cancel
-        call.phase = _Phase.TALKING
+        call.phase = Phase.TALKING
         self._arm(call, now.mono + MAX_CALL)
         return self._remember(call, now) if dialog else []
 
-    def _remember(self, call: _Call, now: Now) -> list[Action]:
+    def _remember(self, call: Call, now: Now) -> list[Action]:
         """An answer is stored before it is acknowledged: a dead run's call can then be found and ended."""
         of = call.attempt
         self._unconfirmed[of.attempt_id] = now.mono + CONFIRM_WITHIN
@@ -273,26 +254,26 @@ class Dialer:
         overdue = takewhile(lambda one: one[1] <= now.mono, self._unconfirmed.items())
         return [one for attempt_id, _ in list(overdue) for one in self._confirm(attempt_id)]
 
-    def _hang_up(self, call: _Call, now: Now) -> list[Action]:
-        call.phase = _Phase.RELEASING
+    def _hang_up(self, call: Call, now: Now) -> list[Action]:
+        call.phase = Phase.RELEASING
         self._arm(call, now.mono + RELEASE_WITHIN)
         return [HangUp(call.attempt.attempt_id)]
 
-    def _ended(self, call: _Call, ended: Ended, now: Now) -> Settle:
+    def _ended(self, call: Call, ended: Ended, now: Now) -> Settle:
         ended = replace(ended, answered=ended.answered or call.answered_at is not None)
         return self._settle(
             call, disposition(ended, gave_up=call.gave_up, rang=call.ringing_at is not None), ended, now
         )
 
-    def _lost(self, call: _Call, now: Now) -> Settle:
+    def _lost(self, call: Call, now: Now) -> Settle:
         """Nobody knows how it ended. Who was heard to answer was reached all the same."""
         reached = call.answered_at is not None and not call.gave_up
         verdict = Disposition.ANSWERED if reached else Disposition.UNKNOWN
-        self._schedule.look_again((call.attempt.vdn_id, call.attempt.campaign_id), now)
         return self._settle(call, verdict, Ended(call.attempt.attempt_id), now)
 
-    def _settle(self, call: _Call, verdict: Disposition, ended: Ended, now: Now) -> Settle:
+    def _settle(self, call: Call, verdict: Disposition, ended: Ended, now: Now) -> Settle:
         self._forget(call)
+        self._schedule.look_again((call.attempt.vdn_id, call.attempt.campaign_id), now)
         settlement = Settlement(
             vdn_id=call.attempt.vdn_id,
             attempt_id=call.attempt.attempt_id,
@@ -308,19 +289,19 @@ class Dialer:
         )
         return Settle(settlement)
 
-    def _withdraw(self, call: _Call, now: Now) -> Withdraw:
+    def _withdraw(self, call: Call, now: Now) -> Withdraw:
         self._forget(call)
         self._schedule.look_again((call.attempt.vdn_id, call.attempt.campaign_id), now)
         return Withdraw(call.attempt.vdn_id, call.attempt.attempt_id)
 
-    def _forget(self, call: _Call) -> None:
+    def _forget(self, call: Call) -> None:
         del self._calls[call.attempt.attempt_id]
         self._doubtful.pop(call.attempt.attempt_id, None)
         self._unconfirmed.pop(call.attempt.attempt_id, None)
 
     # -- time ------------------------------------------------------------------------------------------
 
-    def _arm(self, call: _Call, at: float) -> None:
+    def _arm(self, call: Call, at: float) -> None:
         """Set the call's deadline; in doubt, the one that will hold afterwards."""
         if call.in_doubt:
             call.limit = at
@@ -340,13 +321,13 @@ class Dialer:
                 actions += self._overdue(call, now)
         return actions
 
-    def _overdue(self, call: _Call, now: Now) -> list[Action]:
+    def _overdue(self, call: Call, now: Now) -> list[Action]:
         if call.in_doubt:
             return [self._lost(call, now)]
-        if call.phase is _Phase.RELEASING:
+        if call.phase is Phase.RELEASING:
             silence = Ended(call.attempt.attempt_id, hung_up_by=HungUpBy.CALLER)
             return [self._ended(call, silence, now)]
-        call.gave_up = call.phase is _Phase.ALERTING
+        call.gave_up = call.phase is Phase.ALERTING
         return self._hang_up(call, now)
 
     # -- doubt -----------------------------------------------------------------------------------------
@@ -355,11 +336,11 @@ class Dialer:
         self._up = False
         self._outages += 1
         for call in self._calls.values():
-            if call.phase is not _Phase.INTENDED and not call.in_doubt:
+            if call.phase is not Phase.INTENDED and not call.in_doubt:
                 call.limit = call.deadline
                 self._doubt(call, now)
 
-    def _doubt(self, call: _Call, now: Now) -> None:
+    def _doubt(self, call: Call, now: Now) -> None:
         self._arm(call, now.mono + MAX_CALL)
         call.in_doubt = True
         self._doubtful[call.attempt.attempt_id] = None
@@ -367,7 +348,7 @@ class Dialer:
     def _adopt(self, attempts: Iterable[Attempt], now: Now) -> None:
         for attempt in attempts:
             if attempt.attempt_id not in self._calls:
-                call = self._calls[attempt.attempt_id] = _found(attempt, now)
+                call = self._calls[attempt.attempt_id] = found(attempt, now)
                 self._doubt(call, now)
 
     def _ask(self, now: Now) -> list[Action]:
@@ -381,7 +362,7 @@ class Dialer:
         actions: list[Action] = []
         for word in told.words:
             call = self._calls.get(word.attempt_id)
-            if call is None or call.phase is _Phase.INTENDED:
+            if call is None or call.phase is Phase.INTENDED:
                 self.ignored += 1
             elif isinstance(word, Ended):
                 actions.append(self._ended(call, word, now))
@@ -392,7 +373,7 @@ class Dialer:
         self._ask_at = now.mono if told.words else now.mono + RETRY
         return actions
 
-    def _fate(self, call: _Call, word: Inquiry, now: Now, *, stale: bool) -> list[Action]:
+    def _fate(self, call: Call, word: Inquiry, now: Now, *, stale: bool) -> list[Action]:
         heard = call.ringing_at is not None or call.answered_at is not None
         if word.fate is Fate.UNSEEN and not heard:
             return [self._withdraw(call, now)]
@@ -402,26 +383,12 @@ class Dialer:
             return []  # lost again since: it is asked about anew
         return self._alive(call, answered=word.answered, now=now)
 
-    def _alive(self, call: _Call, *, answered: bool, now: Now) -> list[Action]:
+    def _alive(self, call: Call, *, answered: bool, now: Now) -> list[Action]:
         call.in_doubt = False
         del self._doubtful[call.attempt.attempt_id]
         if answered and call.answered_at is None:
             return self._answered(call, now)
-        if call.phase is _Phase.RELEASING:
+        if call.phase is Phase.RELEASING:
             return self._hang_up(call, now)  # the first may have been lost with the switch
         self._arm(call, call.limit)
         return []
-
-
-def _found(attempt: Attempt, now: Now) -> _Call:
-    """A call of a dead run, as far as the store knows how far it had come."""
-    answered = attempt.answered_at is not None
-    return _Call(
-        attempt,
-        phase=_Phase.TALKING if answered else _Phase.ALERTING,
-        limit=now.mono + (MAX_CALL if answered else attempt.max_alerting_time),
-        sent_at=attempt.sent_at,
-        ringing_at=attempt.ringing_at,
-        answered_at=attempt.answered_at,
-        dialog=attempt.dialog,
-    )

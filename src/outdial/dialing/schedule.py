@@ -1,8 +1,11 @@
-"""Which campaign is to be claimed when: the lines in which started campaigns wait for their next launch."""
+"""Which campaign is to be claimed when: the lines in which started campaigns wait for their next launch.
+
+A line whose time has come waits for room on its trunks, as `sharing.py` hands it out.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from heapq import heappop, heappush
@@ -11,11 +14,15 @@ from typing import Final
 
 from outdial import calendar, pacing
 from outdial.dialing.selection import PacedCampaign
-from outdial.dialing.words import RETRY, Claim, Claimed, Key, Now
+from outdial.dialing.sharing import Promise, Share, Trunks
+from outdial.dialing.words import RETRY, ROOM_LOOK, Claim, Claimed, Key, Now, RoomOf
 from outdial.model import CampaignState
 
 LONGEST_QUIET: Final = 5.0
 """Seconds until a campaign in which nothing was due is claimed again, at most."""
+
+CHANNEL_LOOK: Final = 0.1
+"""Seconds in which an end that frees a channel is stored, mostly."""
 
 _STEP: Final = 0.005
 """Seconds until a claim that was due by one clock and not by the other is looked at again."""
@@ -23,14 +30,16 @@ _STEP: Final = 0.005
 
 @dataclass(slots=True)
 class _Line:
-    """A campaign that waits. `launched`, `failed_until`, `quiet_until` and `due` are monotonic seconds."""
+    """A campaign that waits. `launched`, `due` and what ends in `until` are monotonic seconds."""
 
     paced: PacedCampaign
+    share: Share
     launched: float = -inf
+    sending_until: float = -inf  # `max_cps`: the next call may have its moment then
+    full_until: float = -inf  # `max_channels`: nobody said that one is free again
     failed_until: float = -inf
     quiet: float = 0.0
     quiet_until: float = -inf
-    claiming: bool = False
     due: float = inf
     closed: tuple[datetime, datetime] | None = None  # known to lie outside the hours
 
@@ -42,27 +51,53 @@ class _Line:
         """What the store knows now. More numbers end the quiet; other hours are judged anew."""
         if paced.campaign.incomplete > self.paced.campaign.incomplete:
             self.quiet, self.quiet_until = 0.0, -inf
-        hours = (paced.campaign.windows, paced.time_zone)
-        if hours != (self.paced.campaign.windows, self.paced.time_zone):
+        if _hours(paced) != _hours(self.paced):
             self.closed = None
-        self.paced = paced
+        self.paced, self.share.priority = paced, paced.campaign.priority
 
     def next_claim(self, now: Now) -> float:
         """When to claim next. The monotonic clock holds the pace where the wall clock jumps ahead."""
         campaign = self.paced.campaign
-        if self.claiming or campaign.state is not CampaignState.STARTED or now.wall >= campaign.end_at:
+        if campaign.state is not CampaignState.STARTED or now.wall >= campaign.end_at:
             return inf
-        launch = pacing.next_launch(campaign.pacing, campaign.last_launch_at, now.wall)
-        allowed = max(campaign.begin_at, launch)
+        allowed = max(campaign.begin_at, pacing.next_call(campaign, now.wall))
         if self.closed is not None and self.closed[0] <= now.wall < self.closed[1]:
             allowed = max(allowed, self.closed[1])
         due = now.mono + max(timedelta(), allowed - now.wall).total_seconds()
-        return max(due, self.paced_until, self.failed_until, self.quiet_until)
+        paced_until = self.paced_until if pacing.is_new_launch(campaign, allowed) else -inf
+        return max(due, paced_until, self.sending_until, self.full_until, self.failed_until, self.quiet_until)
+
+    def wanted(self, now: Now) -> int:
+        """How many calls the rules allow now; it is asked when the claim was due by the clocks before."""
+        if self.next_claim(now) > now.mono:
+            return 0
+        return pacing.allowance(self.paced.campaign, self.paced.time_zone, now.wall)
+
+    def launch(self, event: Claimed, now: Now) -> None:
+        """What a claim has made of it."""
+        assert event.paced is not None, "there is a campaign"
+        before = self.paced.campaign.last_launch_at
+        self.take(event.paced)
+        if event.attempts:
+            self.quiet = 0.0
+            if event.paced.campaign.last_launch_at != before:
+                self.launched = now.mono
+            if event.paced.campaign.max_cps is not None:
+                self.sending_until = event.send_at[-1] + pacing.spacing(event.paced.campaign).total_seconds()
+        elif event.full:
+            self.full_until = now.mono + RETRY
+        elif event.empty:
+            self.rest(now)
+        else:
+            self.failed_until = now.mono + _STEP
 
     def close(self, now: Now) -> None:
         """The rules forbid a claim: remember until when, if the hours are why."""
         campaign = self.paced.campaign
-        opens_at = calendar.next_open(campaign.windows, now.wall, calendar.zone(self.paced.time_zone))
+        special = (campaign.special_dates, campaign.special_windows)
+        opens_at = calendar.next_open(
+            campaign.windows, now.wall, calendar.zone(self.paced.time_zone), *special
+        )
         self.closed = (now.wall, opens_at or campaign.end_at)
         self.failed_until = now.mono + _STEP
 
@@ -71,91 +106,119 @@ class _Line:
         self.quiet = min(max(RETRY, 2 * self.quiet), LONGEST_QUIET)
         self.quiet_until = now.mono + self.quiet
 
+    def is_asleep(self, now: Now) -> bool:
+        """Whether it waits for a number or a channel."""
+        return bool(self.quiet) or self.full_until > now.mono
+
+    def wake(self, now: Now) -> None:
+        """Look again soon."""
+        if self.quiet:
+            self.quiet, self.quiet_until = 0.0, min(self.quiet_until, now.mono + RETRY)
+        self.full_until = min(self.full_until, now.mono + CHANNEL_LOOK)
+
+
+def _hours(paced: PacedCampaign) -> tuple[object, ...]:
+    """What decides when calls may be placed, but for the dates of the campaign."""
+    campaign = paced.campaign
+    return campaign.windows, campaign.special_dates, campaign.special_windows, paced.time_zone
+
 
 class ClaimSchedule:
     """The lines of all campaigns; at most `limit` claims at the same time."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._claiming = 0
+        self._claiming: dict[Key, Promise] = {}
         self._lines: dict[Key, _Line] = {}
         self._due: list[tuple[float, Key]] = []
+        self._waiting: dict[Key, None] = {}  # due, but there was no room
+        self._look_at = inf
+        self.trunks = Trunks()
 
     def load(self, campaigns: Iterable[PacedCampaign], now: Now) -> None:
         """Take the started campaigns; one that is gone is kept only as long as its last launch counts."""
-        before, self._lines, self._due = self._lines, {}, []
+        before, self._lines, self._due, self._waiting = self._lines, {}, [], {}
         for paced in campaigns:
             key = (paced.campaign.vdn_id, paced.campaign.campaign_id)
-            line = self._lines[key] = before.pop(key) if key in before else _Line(paced)
+            line = self._lines[key] = before.pop(key) if key in before else _Line(paced, Share(key))
             line.take(paced)
         for key, line in before.items():
-            if line.claiming or line.paced_until > now.mono:
+            if key in self._claiming or line.paced_until > now.mono:
                 gone = replace(line.paced.campaign, state=CampaignState.SUSPENDED)
                 line.take(replace(line.paced, campaign=gone))
                 self._lines[key] = line
         for key in self._lines:
             self._line_up(key, now)
 
-    def claims(self, now: Now) -> list[Claim]:
-        """The claims that are due."""
-        found: list[Claim] = []
-        while self._due and self._due[0][0] <= now.mono and self._claiming < self._limit:
+    def claims(self, now: Now, room: RoomOf) -> list[Claim]:
+        """The claims that are due and have room."""
+        while self._due and self._due[0][0] <= now.mono:
             due, key = heappop(self._due)
-            line = self._lines.get(key)
-            if line is None or line.due != due:
-                continue
-            if pacing.allowance(line.paced.campaign, line.paced.time_zone, now.wall):
-                line.claiming, line.due = True, inf
-                self._claiming += 1
-                found.append(Claim(*key))
-            else:
+            if key in self._lines and self._lines[key].due == due and key not in self._waiting:
+                self._waiting[key] = None
+                self._look_at = now.mono
+        if self._look_at > now.mono or len(self._claiming) >= self._limit:
+            return []
+        found = list(self._claim_waiting(now, room))
+        self._look_at = now.mono + ROOM_LOOK if self._waiting else inf
+        return found
+
+    def _claim_waiting(self, now: Now, room: RoomOf) -> Iterator[Claim]:
+        shares = [self._lines[key].share for key in self._waiting]
+        for offer in self.trunks.offers(shares, room):
+            key = offer.share.key
+            line = self._lines[key]
+            del self._waiting[key]
+            if not (wanted := line.wanted(now)):
                 line.close(now)
                 self._line_up(key, now)
-        return found
+                continue
+            limit = min(wanted, offer.calls)
+            self._claiming[key], line.due = self.trunks.promise(offer.share, limit), inf
+            yield Claim(*key, limit, rest=not pacing.is_new_launch(line.paced.campaign, now.wall))
+            if len(self._claiming) >= self._limit:
+                return
 
     def next_due(self) -> float:
         """The monotonic time of the next claim; infinite while none may begin."""
-        return self._due[0][0] if self._due and self._claiming < self._limit else inf
+        if len(self._claiming) >= self._limit:
+            return inf
+        return min(self._look_at, self._due[0][0] if self._due else inf)
 
-    def claimed(self, event: Claimed, now: Now) -> bool:
-        """A claim has committed; False when none was under way."""
-        line = self._lines.get(event.key)
-        if line is None or not line.claiming:
-            return False
+    def claimed(self, event: Claimed, now: Now) -> str | None:
+        """A claim has committed; the trunk group of its calls, or None when none was under way."""
+        if event.key not in self._claiming:
+            return None
+        line, group = self._lines[event.key], self._claiming[event.key].group
         if event.paced is None:
             line.failed_until = now.mono + RETRY
         else:
-            line.take(event.paced)
-        if event.attempts:
-            line.launched, line.quiet = now.mono, 0.0
-        elif event.empty:
-            line.rest(now)
-        elif event.paced is not None:
-            line.failed_until = now.mono + _STEP
-        self._over(event.key, line, now)
-        return True
+            line.launch(event, now)
+        self._over(event.key, len(event.attempts), now)
+        return group
 
     def failed(self, key: Key, now: Now) -> None:
         """A claim has failed."""
-        line = self._lines.get(key)
-        if line is not None and line.claiming:
-            line.failed_until = now.mono + RETRY
-            self._over(key, line, now)
+        if key in self._claiming:
+            self._lines[key].failed_until = now.mono + RETRY
+            self._over(key, 0, now)
 
     def look_again(self, key: Key, now: Now) -> None:
-        """A number of this campaign is about to be ready again."""
+        """A number of this campaign is about to be ready again, or one of its channels to be free."""
         line = self._lines.get(key)
-        if line is not None and line.quiet:
-            line.quiet, line.quiet_until = 0.0, min(line.quiet_until, now.mono + RETRY)
+        if line is not None and line.is_asleep(now):
+            line.wake(now)
             self._line_up(key, now)
 
-    def _over(self, key: Key, line: _Line, now: Now) -> None:
-        line.claiming = False
-        self._claiming -= 1
+    def _over(self, key: Key, calls: int, now: Now) -> None:
+        self.trunks.claimed(self._lines[key].share, self._claiming.pop(key), calls)
+        if self._waiting:
+            self._look_at = now.mono
         self._line_up(key, now)
 
     def _line_up(self, key: Key, now: Now) -> None:
         line = self._lines[key]
-        line.due = line.next_claim(now)
+        line.due = line.next_claim(now) if key not in self._claiming else inf
+        self._waiting.pop(key, None)
         if line.due < inf:
             heappush(self._due, (line.due, key))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, tzinfo
 from uuid import UUID
 
 from outdial import calendar
-from outdial.model import Campaign, Disposition, Recycle
+from outdial.dialing.caps import allowed_at
+from outdial.model import NO_CAPS, Campaign, Caps, Disposition, Recycle
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +20,7 @@ class PacedCampaign:
     campaign: Campaign
     time_zone: str
     recycle: Recycle = Recycle.KEEP
+    caps: Caps = NO_CAPS
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +55,14 @@ class Listing:
 class Selection:
     """What becomes of candidates: contacts to dial with their new attempt ids, to end, and to postpone.
 
-    `ended`: by how they end without a call.
+    `ended`: by how they end without a call. `called`: how often each number is, where the VDN has caps.
     """
 
     dial: list[tuple[UUID, Candidate]] = field(default_factory=list)
     ended: dict[Disposition, list[int]] = field(default_factory=dict)
     postponed: list[tuple[int, datetime]] = field(default_factory=list)
     counted: dict[str, Listing] = field(default_factory=dict)
+    called: Counter[str] = field(default_factory=Counter)
 
 
 def select(
@@ -69,6 +73,8 @@ def select(
     tz: tzinfo,
     recycle: Recycle,
     refuses: Callable[[Candidate], Disposition | None],
+    caps: Caps,
+    calls: Mapping[str, Sequence[datetime]],
     room: int,
     new_id: Callable[[], UUID],
 ) -> Selection:
@@ -76,6 +82,7 @@ def select(
 
     A plain blacklist entry ends the number, and so does a switch that `refuses` it; a restriction that is
     used up in this hour or day of the VDN's clock moves it to the next; one that is not counts the call.
+    Where the VDN has `caps`, `calls` says when each number was called: over a cap it waits until it may be.
     """
     chosen = Selection()
     entries = {number: _this_period(listing, now, tz) for number, listing in listings.items()}
@@ -84,15 +91,28 @@ def select(
         end = _end(candidate, entry, recycle, now) or refuses(candidate)
         if end is not None:
             chosen.ended.setdefault(end, []).append(candidate.contact_id)
-        elif entry is not None and entry.window_calls >= (entry.restrict_times or 0):
-            due_at = calendar.period_end(entry.restrict_period or "day", now, tz)
+            continue
+        due_at = _restricted_until(entry, now, tz)
+        if caps:
+            made = [*calls.get(candidate.called, ()), *[now] * chosen.called[candidate.called]]
+            due_at = max(due_at, allowed_at(made, caps, now, tz))
+        if due_at > now:
             chosen.postponed.append((candidate.contact_id, due_at))
         elif len(chosen.dial) < room:
             chosen.dial.append((new_id(), candidate))
+            if caps:
+                chosen.called[candidate.called] += 1
             if entry is not None:
                 entry = replace(entry, window_calls=entry.window_calls + 1)
                 entries[candidate.called] = chosen.counted[candidate.called] = entry
     return chosen
+
+
+def _restricted_until(entry: Listing | None, now: datetime, tz: tzinfo) -> datetime:
+    """When a blacklist entry allows the next call; `now` when it does already."""
+    if entry is None or entry.window_calls < (entry.restrict_times or 0):
+        return now
+    return calendar.period_end(entry.restrict_period or "day", now, tz)
 
 
 def _end(candidate: Candidate, entry: Listing | None, recycle: Recycle, now: datetime) -> Disposition | None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 from uuid import UUID
 
 from outdial.dialing.selection import PacedCampaign
-from outdial.model import Attempt, Ended, Inquiry, OpenCall, Originate, Settlement, SwitchEvent
+from outdial.model import Attempt, Ended, Inquiry, OpenCall, Originate, Room, Settlement, SwitchEvent
 
 SEND_WITHIN: Final = 0.9
 """Seconds from just before a claim begins in which its calls may be placed."""
@@ -31,8 +32,14 @@ INQUIRE_AT_ONCE: Final = 500
 RETRY: Final = 1.0
 """Seconds until a claim or an inquiry that failed is repeated."""
 
+ROOM_LOOK: Final = 0.05
+"""Seconds until trunks that had no room are looked at again."""
+
 Key = tuple[int, int]
 """VDN and campaign."""
+
+RoomOf = Callable[[int], Room]
+"""What the switch says of a VDN: over which trunks its calls go, and how many of them now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +55,15 @@ class Now:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Claim contacts of the campaign; answered by `Claimed` or `ClaimFailed`."""
+    """Claim contacts of the campaign, `limit` at most; answered by `Claimed` or `ClaimFailed`.
+
+    `rest`: of the launch under way; a new one is not to be begun.
+    """
 
     vdn_id: int
     campaign_id: int
+    limit: int
+    rest: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,14 +132,17 @@ Action = Claim | Place | HangUp | Settle | Withdraw | Inquire | Remember | Confi
 class Claimed:
     """A claim has committed. `began`: the monotonic time just before it. `paced` None: nothing to dial there.
 
-    `empty`: a call was allowed and no contact was due.
+    `send_at`: the moments (monotonic) of the attempts under `max_cps`; empty: at once. `empty`: a call was
+    allowed and no contact was due. `full`: all of the campaign's `max_channels` are in use.
     """
 
     key: Key
     paced: PacedCampaign | None
     attempts: tuple[Attempt, ...]
     began: float
+    send_at: tuple[float, ...] = ()
     empty: bool = False
+    full: bool = False
 
 
 @dataclass(frozen=True, slots=True)

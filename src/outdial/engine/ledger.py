@@ -11,6 +11,7 @@ import structlog
 
 from outdial.dialing import Remember, Remembered, Settle, Withdraw
 from outdial.errors import CommitUnknown, StoreUnavailable
+from outdial.retry import next_try
 from outdial.store.store import Store
 
 log = structlog.get_logger()
@@ -97,7 +98,7 @@ class Ledger:
     async def _write(self, ends: Sequence[Settle | Withdraw]) -> None:
         settlements = [end.settlement for end in ends if isinstance(end, Settle)]
         if settlements:
-            await self._store.calls.settle(settlements)
+            await self._store.calls.settle(settlements, next_try)
         withdrawn = [end for end in ends if isinstance(end, Withdraw)]
         for vdn_id in sorted({end.vdn_id for end in withdrawn}):
             ids = [end.attempt_id for end in withdrawn if end.vdn_id == vdn_id]

@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final
 from uuid import UUID, uuid4
@@ -21,6 +21,7 @@ from uuid import UUID, uuid4
 import structlog
 
 from outdial import calendar, pacing
+from outdial.campaigns import callers
 from outdial.dialing import (
     SEND_WITHIN,
     Action,
@@ -34,7 +35,6 @@ from outdial.dialing import (
     Event,
     HangUp,
     Inquire,
-    Key,
     NotSent,
     Now,
     Place,
@@ -51,7 +51,7 @@ from outdial.dialing import (
 from outdial.engine.host import lives, this_host
 from outdial.engine.ledger import Ledger
 from outdial.errors import CommitUnknown, StoreUnavailable, SwitchError
-from outdial.model import Attempt, Campaign, Disposition, Originate, SwitchEvent
+from outdial.model import Attempt, Campaign, Disposition, EngineStanding, HeldCampaign, Originate, SwitchEvent
 from outdial.store import calls
 from outdial.store.calls import Fenced
 from outdial.store.postgres import Connection, utc_now
@@ -68,6 +68,9 @@ RECOVER_AFTER: Final = timedelta(seconds=SEND_WITHIN + 0.6)
 
 MAX_WAITING: Final = 1000
 """Settlements that may wait to be stored before nothing more is claimed."""
+
+MAX_HELD: Final = 200
+"""Held campaigns that an engine names in its standing."""
 
 _LOOK_EVERY: Final = 1.0
 _AUDIT_EVERY: Final = 10.0
@@ -120,6 +123,8 @@ class Engine:
         self._orphans: dict[UUID, float] = {}  # intended by a claim whose fate is unknown
         self._renewed_at = 0.0
         self._fence_after = 0.0
+        self._said: EngineStanding | None = None
+        self._held: dict[Key, str] = {}
         self._audit_at = 0.0
         self._listener: Connection = None
 
@@ -218,8 +223,11 @@ class Engine:
         if self._switch.connected != self._dialer.up:
             self._tell(SwitchUp() if self._switch.connected else SwitchDown())
         until = self._clock().mono + self._stalled_after
-        while (now := self._clock()).mono < until and (actions := self._dialer.poll(now)):
+        while (now := self._clock()).mono < until and (actions := self._poll(now)):
             self._act(actions)
+
+    def _poll(self, now: Now) -> list[Action]:
+        return self._dialer.poll(now, self._switch.room)
 
     def _act(self, actions: Sequence[Action]) -> None:
         for action in actions:
@@ -234,8 +242,8 @@ class Engine:
                     self._ledger.remember(action)
                 case Confirm(attempt_id):
                     self._switch.confirm(attempt_id)
-                case Claim(vdn_id, campaign_id):
-                    self._spawn(self._claim((vdn_id, campaign_id)))
+                case Claim():
+                    self._spawn(self._claim(action))
                 case Inquire():
                     self._spawn(self._inquire(action))
 
@@ -261,14 +269,15 @@ class Engine:
 
     # -- claiming --------------------------------------------------------------------------------------
 
-    async def _claim(self, key: Key) -> None:
+    async def _claim(self, wanted: Claim) -> None:
+        key = (wanted.vdn_id, wanted.campaign_id)
         if len(self._ledger) > MAX_WAITING:
             self._tell(ClaimFailed(key))
             return
         ids: set[UUID] = set()
         event: Event = ClaimFailed(key)
         try:
-            event = await self._claimed(key, ids)
+            event = await self._claimed(wanted, ids)
         except Fenced:
             raise
         except CommitUnknown as error:
@@ -284,43 +293,72 @@ class Engine:
         self._tell(event)
         self._pending -= ids
 
-    async def _claimed(self, key: Key, ids: set[UUID]) -> Claimed:
+    async def _claimed(self, wanted: Claim, ids: set[UUID]) -> Claimed:
         """The transaction of a claim; `ids` learns the attempts it intends. What it returns has committed."""
-        began = self._clock().mono
+        key, began = (wanted.vdn_id, wanted.campaign_id), self._clock().mono
         async with self._store.calls.claiming(*key, self._epoch) as claim:
-            if claim is None or self._switch.holds(key[0], claim.paced.campaign.pacing.device_sign):
+            if claim is None or self._holds(claim.paced.campaign):
                 event = Claimed(key, None, (), began)
             else:
-                event = await self._take(claim, key, began, ids)
+                event = await self._take(claim, wanted, began, ids)
         return event
 
-    async def _take(self, claim: calls.Claim, key: Key, began: float, ids: set[UUID]) -> Claimed:
+    def _holds(self, campaign: Campaign) -> bool:
+        """Whether the switch places no call of this campaign at all; why is kept for who asks."""
+        key = (campaign.vdn_id, campaign.campaign_id)
+        why = self._switch.holds(campaign.vdn_id, campaign.pacing.device_sign)
+        self._held.pop(key, None)
+        if why is not None and len(self._held) < MAX_HELD:
+            self._held[key] = why
+        return why is not None
+
+    async def _take(self, claim: calls.Claim, wanted: Claim, began: float, ids: set[UUID]) -> Claimed:
         """Judge the allowance again, by the campaign under its lock, and intend as many calls.
 
         A claim that waited too long for the lock intends nothing: its calls could not leave in time.
         """
-        paced = claim.paced
-        late = self._clock().mono > began + SEND_WITHIN
-        room = 0 if late else pacing.allowance(paced.campaign, paced.time_zone, claim.now)
+        locked, campaign = self._clock().mono, claim.paced.campaign
+        room = min(wanted.limit, pacing.allowance(campaign, claim.paced.time_zone, claim.now))
+        if locked > began + SEND_WITHIN or (wanted.rest and pacing.is_new_launch(campaign, claim.now)):
+            room = 0
+        free = await claim.free_channels() if room else 0
+        full = bool(room) and not free
+        sends: list[datetime] = []
+        room = min(room, free)
+        if campaign.max_cps is not None:
+            sends = pacing.send_times(campaign, claim.now, room)
+            room = len(sends)
+        attempts, dry = await self._fill(claim, room, began, ids)
+        if attempts:
+            campaign = pacing.launched(campaign, claim.now, len(attempts), dry=dry, sends=sends)
+            await claim.launch(campaign)
+        key, paced = (wanted.vdn_id, wanted.campaign_id), replace(claim.paced, campaign=campaign)
+        send_at = tuple(locked + (at - claim.now).total_seconds() for at in sends[: len(attempts)])
+        return Claimed(key, paced, tuple(attempts), began, send_at, empty=dry and not attempts, full=full)
+
+    async def _fill(
+        self, claim: calls.Claim, room: int, began: float, ids: set[UUID]
+    ) -> tuple[list[Attempt], bool]:
+        """Intend up to `room` calls; whether no more contacts were due."""
         attempts: list[Attempt] = []
-        seen, limit, rounds = 0, room, 0
+        limit, rounds = room, 0
         while room and rounds < _CLAIM_ROUNDS:
             candidates = await claim.candidates(limit)
-            seen += len(candidates)
             taken = await self._intend(claim, candidates, room, ids)
             attempts += taken
             room -= len(taken)
-            if len(candidates) < limit or self._clock().mono > began + _CLAIM_TIME:
+            if len(candidates) < limit:
+                return attempts, bool(room)
+            if self._clock().mono > began + _CLAIM_TIME:
                 break
             limit, rounds = max(room, _CLAIM_MORE), rounds + 1
-        if attempts:
-            paced = replace(paced, campaign=replace(paced.campaign, last_launch_at=claim.now))
-        return Claimed(key, paced, tuple(attempts), began, empty=bool(room) and not seen)
+        return attempts, False
 
     async def _intend(
         self, claim: calls.Claim, candidates: Sequence[Candidate], room: int, ids: set[UUID]
     ) -> list[Attempt]:
         listed = [candidate.called for candidate in candidates if candidate.listed]
+        caps, numbers = claim.paced.caps, {candidate.called for candidate in candidates}
         chosen = select(
             candidates,
             await claim.listings(listed) if listed else {},
@@ -328,6 +366,8 @@ class Engine:
             tz=calendar.zone(claim.paced.time_zone),
             recycle=claim.paced.recycle,
             refuses=partial(self._refuses, claim.paced.campaign),
+            caps=caps,
+            calls=await claim.calls_to(numbers) if caps and numbers else {},
             room=room,
             new_id=uuid4,
         )
@@ -340,7 +380,7 @@ class Engine:
         return await claim.intend(chosen.dial)
 
     def _refuses(self, campaign: Campaign, one: Candidate) -> Disposition | None:
-        return self._switch.refuses(campaign.vdn_id, one.called, one.caller or campaign.caller_no)
+        return self._switch.refuses(campaign.vdn_id, one.called, one.caller or callers(campaign)[0])
 
     async def _put_aside(self, claim: calls.Claim, chosen: Selection) -> None:
         for disposition, contact_ids in chosen.ended.items():
@@ -348,6 +388,8 @@ class Engine:
         for contact_id, due_at in chosen.postponed:
             await claim.postpone(contact_id, due_at)
         await claim.count_calls(chosen.counted)
+        if chosen.called:
+            await claim.count_numbers(chosen.called)
 
     # -- looking for work ------------------------------------------------------------------------------
 
@@ -378,10 +420,19 @@ class Engine:
 
     async def _keep_lease(self) -> None:
         await self._renew()
+        await self._say_standing()
         if self._clock().mono < self._fence_after:
             return
         runs = await self._store.calls.runs_of(this_host())
         await self._store.calls.fence_dead(self._epoch, [epoch for epoch, pid in runs if not lives(pid)])
+
+    async def _say_standing(self) -> None:
+        """What only we know goes into our row, at most once a second, when it has changed."""
+        held = tuple(HeldCampaign(*key, why) for key, why in sorted(self._held.items()))
+        standing = EngineStanding(self._switch.connected, tuple(self._switch.trunks()), held)
+        if standing != self._said:
+            await self._store.calls.say_standing(self._epoch, standing)
+            self._said = standing
 
     async def _renew(self) -> None:
         """Raises `Fenced`. After an outage the others get the time of a lease to renew theirs as well."""

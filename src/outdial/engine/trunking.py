@@ -58,7 +58,8 @@ class StoreFacts:
             return False
         campaign, now = paced.campaign, self._now()
         inside = campaign.begin_at <= now < campaign.end_at
-        return inside and calendar.is_open(campaign.windows, now, calendar.zone(paced.time_zone))
+        special = (campaign.special_dates, campaign.special_windows)
+        return inside and calendar.is_open(campaign.windows, now, calendar.zone(paced.time_zone), *special)
 
     async def count_minutes(self, board: Board) -> None:
         """Store the answered time of this engine, learn that of all; at once when there is some to store."""

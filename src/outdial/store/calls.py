@@ -1,31 +1,54 @@
 """Attempts: claim, withdraw, settle; the leases of engines and what a recovery needs.
 
 Lock order of every transaction: the engine's row, campaign rows in id order, contacts, blacklist entries
-in number order.
+in number order, called numbers in number order.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, tzinfo
 from itertools import groupby
 from typing import Any, Final
 from uuid import UUID
 
+import msgspec
+
+from outdial import calendar
+from outdial.campaigns import callers
 from outdial.dialing import Candidate, Listing, PacedCampaign, Remember
-from outdial.model import Attempt, CallRecord, Disposition, Recycle, Settlement
+from outdial.dialing.caps import counts_since, given_back
+from outdial.model import Attempt, CallRecord, Campaign, Disposition, EngineStanding, Recycle, Settlement
+from outdial.reasons import Facts, Held
+from outdial.retry import Try
 from outdial.store.campaigns import Locked, campaign
 from outdial.store.postgres import Connection, Postgres, Transaction
+from outdial.store.vdns import caps_of
 
 STOPPED = timedelta(seconds=5)
 """After which a session that does not finish its request is ended; as long as one idle in a transaction."""
 
 
+_COUNTED: Final = timedelta(days=2)
+"""After which a call counts for no cap: longer than any local day."""
+
+_ENDLESS: Final = 10**9
+"""Calls of a campaign without `max_channels`."""
+
 _NO_RECORD: Final = CallRecord()
 _STEP_END: Final = "\x1f"
 """Between the steps of a call on their way to the store: arrays of arrays must be of one length there."""
+
+PROMOTED: Final = 5000
+"""Contacts in one promotion."""
+
+_PROMOTION: Final = 0x77616974  # "wait": the advisory lock of whoever promotes
+
+NextTry = Callable[[Campaign, Sequence[Try], datetime, tzinfo], datetime | None]
+"""The rule that says when a number is tried again: campaign, its attempts, the end of the last, its zone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +89,7 @@ class Calls:
                 yield None
             else:
                 # The clock is read under the lock: the last launch may have been made while we waited.
-                paced = PacedCampaign(campaign(row), row["time_zone"], Recycle(row["recycle"]))
+                paced = PacedCampaign(campaign(row), row["time_zone"], Recycle(row["recycle"]), caps_of(row))
                 yield Claim(tx, paced, epoch, self._now())
 
     async def permitted(self, vdn_id: int, attempt_id: UUID) -> PacedCampaign | None:
@@ -80,8 +103,22 @@ class Calls:
         return frozenset(row["vdn_ids"]), max(1, row["engines"])
 
     async def withdraw(self, vdn_id: int, attempt_ids: Sequence[UUID]) -> None:
-        """Take back attempts that provably never left: their numbers are ready again."""
-        await self._db.fetch("withdraw", vdn_id, list(attempt_ids), self._now())
+        """Take back attempts that provably never left: their numbers are ready again.
+
+        Where the VDN has caps per number, such an attempt counts no more.
+        """
+        async with self._db.transaction() as tx:
+            gone: dict[str, list[datetime]] = defaultdict(list)
+            for row in await tx.fetch("withdraw", vdn_id, list(attempt_ids), self._now()):
+                if row["counted"]:
+                    gone[row["called"]].append(row["intent_at"])
+            for row in await tx.fetch("lock_counts", vdn_id, list(gone)) if gone else []:
+                calls = given_back(row["calls"], gone[row["number"]])
+                await tx.execute("set_calls", vdn_id, row["number"], calls)
+
+    async def forget_counts(self) -> None:
+        """Across VDNs: forget calls to numbers that count under no cap any more."""
+        await self._db.fetch("forget_counts", self._now() - _COUNTED)
 
     async def remember(self, answers: Sequence[Remember]) -> None:
         """Store that these open attempts were answered, one statement a VDN; an ended one is left alone."""
@@ -97,18 +134,22 @@ class Calls:
                 [one.sent_at for one in of_vdn],
             )
 
-    async def settle(self, settlements: Sequence[Settlement]) -> None:
+    async def settle(self, settlements: Sequence[Settlement], next_try: NextTry) -> None:
         """Store the ends of attempts: attempt, contact, counter, result and outbox in one transaction a VDN.
 
-        An attempt that has ended already is left alone, so a repetition is harmless.
+        `next_try` judges, under the locks, which numbers are tried again. An attempt that has ended already
+        is left alone, so a repetition is harmless.
         """
         for vdn_id, group in groupby(sorted(settlements, key=_vdn_of), key=_vdn_of):
-            await self._settle_vdn(vdn_id, list(group))
+            await self._settle_vdn(vdn_id, list(group), next_try)
 
-    async def _settle_vdn(self, vdn_id: int, settlements: list[Settlement]) -> None:
+    async def _settle_vdn(self, vdn_id: int, settlements: list[Settlement], next_try: NextTry) -> None:
         ids = [s.attempt_id for s in settlements]
         async with self._db.transaction() as tx:
-            await tx.execute("lock_campaigns_of", vdn_id, ids)
+            now = self._now()
+            held = await tx.fetch("lock_campaigns_of", vdn_id, ids, now)
+            again = [row for row in held if row["tries_again"]]
+            retries = await _retries(tx, again, settlements, next_try) if again else {}
             await tx.execute(
                 "settle",
                 vdn_id,
@@ -121,10 +162,43 @@ class Calls:
                 [s.sip_status for s in settlements],
                 [s.hung_up_by for s in settlements],
                 self._now(),
+                [retries.get(s.attempt_id) for s in settlements],
                 [s.sent_at for s in settlements],
                 *_records(settlements),
             )
             await tx.execute("wake_pushers")
+
+    async def facts(self, vdn_id: int, campaign_id: int) -> Facts | None:
+        """What holds a campaign back can be judged by this; None for one that is not of this VDN."""
+        row = await self._db.fetchrow("facts", vdn_id, campaign_id, self._now())
+        if row is None:
+            return None
+        return Facts(
+            campaign(row),
+            row["time_zone"],
+            due=row["due"],
+            retry=Held(row["retries"], row["retry_at"]),
+            restricted=Held(row["restricted"], row["restricted_at"]),
+            capped=Held(row["capped"], row["capped_at"]),
+            dialing=row["dialing"],
+            refused=row["refused"],
+            in_flight=row["in_flight"],
+            engines=tuple(msgspec.json.decode(one, type=EngineStanding) for one in row["standings"]),
+        )
+
+    async def promote(self) -> int:
+        """Across VDNs: make contacts ready whose waiting is over; how many, `PROMOTED` at most.
+
+        Nothing is done while another process does it.
+        """
+        async with self._db.transaction() as tx:
+            if not await tx.fetchval("lead_promotion", _PROMOTION):
+                return 0
+            status = await tx.execute("promote", self._now())
+            count = int(status.split()[-1])
+            if count:
+                await tx.execute("wake_engines")
+        return count
 
     # -- engine runs, across VDNs ----------------------------------------------------------------------
 
@@ -135,6 +209,10 @@ class Calls:
     async def renew_lease(self, epoch: int, lease: timedelta) -> bool:
         """Say that this run lives; False when it has been fenced."""
         return await self._db.fetchrow("renew_lease", epoch, lease) is not None
+
+    async def say_standing(self, epoch: int, standing: EngineStanding) -> None:
+        """Keep what this run says of itself."""
+        await self._db.fetch("say_standing", epoch, msgspec.json.encode(standing).decode())
 
     async def resign(self, epoch: int) -> None:
         """End this run: it claims nothing more."""
@@ -209,12 +287,17 @@ class Claim:
         self._tx = tx
         self._epoch = epoch
         self._key = (paced.campaign.vdn_id, paced.campaign.campaign_id)
+        self._turn = paced.campaign.caller_turn
         self.paced = paced
         self.now = now
 
     async def candidates(self, limit: int) -> list[Candidate]:
-        """Ready and due contacts in dialing order, locked."""
-        rows = await self._tx.fetch("due_contacts", *self._key, self.now, limit=limit)
+        """Ready and due contacts in dialing order, locked: `limit`, or somewhat more.
+
+        Each size is a statement of its own, so a limit other than a whole launch goes up to a power of two.
+        """
+        size = limit if limit == self.paced.campaign.pacing.call_count else 1 << (limit - 1).bit_length()
+        rows = await self._tx.fetch("due_contacts", *self._key, self.now, limit=size)
         return [
             Candidate(
                 row["contact_id"],
@@ -245,8 +328,38 @@ class Claim:
                 "count_call", self._key[0], number, listing.window_begin, listing.window_calls
             )
 
+    async def calls_to(self, numbers: Iterable[str]) -> dict[str, Sequence[datetime]]:
+        """When these numbers were called by the VDN, as far as it counts; locked until the claim commits."""
+        rows = await self._tx.fetch("enter_numbers", self._key[0], sorted(numbers), self.now)
+        return {row["number"]: row["calls"] for row in rows}
+
+    async def count_numbers(self, called: Mapping[str, int]) -> None:
+        """Count the calls of this claim."""
+        since = counts_since(self.now, calendar.zone(self.paced.time_zone))
+        await self._tx.execute(
+            "count_numbers", self._key[0], list(called), list(called.values()), self.now, since
+        )
+
+    async def free_channels(self) -> int:
+        """How many more calls of the campaign may be in flight, over all engines."""
+        most = self.paced.campaign.max_channels
+        if most is None:
+            return _ENDLESS
+        return max(0, most - int(await self._tx.fetchval("in_flight", *self._key)))
+
+    async def launch(self, campaign: Campaign) -> None:
+        """Store how far the campaign's pace has come."""
+        await self._tx.execute(
+            "launch",
+            *self._key,
+            campaign.last_launch_at,
+            campaign.launch_rest,
+            campaign.next_send_at,
+            self._turn,
+        )
+
     async def intend(self, wanted: Sequence[tuple[UUID, Candidate]]) -> list[Attempt]:
-        """Commit the intents (with the transaction): attempt rows, contacts dialing, launch time.
+        """Commit the intents (with the transaction): attempt rows, contacts dialing.
 
         The attempts come back in the order of `wanted`.
         """
@@ -258,7 +371,7 @@ class Claim:
             self.now,
             [attempt_id for attempt_id, _ in wanted],
             [candidate.contact_id for _, candidate in wanted],
-            [candidate.caller or campaign.caller_no for _, candidate in wanted],
+            [candidate.caller or self._next_caller() for _, candidate in wanted],
         )
         order = {attempt_id: place for place, (attempt_id, _) in enumerate(wanted)}
         chosen = dict(wanted)
@@ -277,6 +390,11 @@ class Claim:
             )
             for row in sorted(rows, key=lambda row: order[row["attempt_id"]])
         ]
+
+    def _next_caller(self) -> str:
+        numbers = callers(self.paced.campaign)
+        self._turn += 1
+        return numbers[(self._turn - 1) % len(numbers)]
 
     async def postpone(self, contact_id: int, due_at: datetime) -> None:
         """Dial this contact not before `due_at`."""
@@ -303,3 +421,22 @@ def _records(settlements: Sequence[Settlement]) -> list[list[Any]]:
         [one.rtp_sent for one in records],
         [one.rtp_received for one in records],
     ]
+
+
+async def _retries(
+    tx: Transaction, rows: Sequence[Any], settlements: Sequence[Settlement], next_try: NextTry
+) -> dict[UUID, datetime | None]:
+    """When the number of each attempt is tried again, where its campaign (one of `rows`) may do so."""
+    by_id = {row["campaign_id"]: (campaign(row), calendar.zone(row["time_zone"])) for row in rows}
+    ends = {one.attempt_id: one for one in settlements}
+    vdn_id = settlements[0].vdn_id
+    found: dict[UUID, datetime | None] = {}
+    histories = await tx.fetch("histories", vdn_id, list(ends), list(by_id))
+    for attempt_id, group in groupby(histories, key=lambda row: row["attempt_id"]):
+        history = list(group)
+        end = ends[attempt_id]
+        past: list[Try] = [(Disposition(row["disposition"]), row["intent_at"]) for row in history[:-1]]
+        tries = [*past, (end.disposition, history[-1]["intent_at"])]
+        of, tz = by_id[history[0]["campaign_id"]]
+        found[attempt_id] = next_try(of, tries, end.ended_at, tz)
+    return found

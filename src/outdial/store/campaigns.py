@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import msgspec
+
 from outdial.model import (
+    CallerNumber,
     CallWindow,
     Campaign,
     CampaignState,
@@ -16,11 +19,17 @@ from outdial.model import (
     Disposition,
     Duplicates,
     OnUnknown,
+    RetryPolicy,
+    SpecialDate,
     TimerPacing,
     Vdn,
 )
 from outdial.store.postgres import Postgres, Transaction
 from outdial.store.vdns import Vdns
+
+_special_dates = msgspec.json.Decoder(tuple[SpecialDate, ...])
+_retry = msgspec.json.Decoder(RetryPolicy)
+_caller_numbers = msgspec.json.Decoder(tuple[CallerNumber, ...])
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +50,7 @@ class Progress:
     ready: int
     dialing: int
     done: int
+    waiting: int
 
 
 class Campaigns:
@@ -92,7 +102,7 @@ class Campaigns:
     async def progress(self, vdn_id: int, campaign_id: int) -> Progress:
         """How far a campaign is."""
         row = await self._db.fetchrow("progress", vdn_id, campaign_id)
-        return Progress(row["ready"], row["dialing"], row["done"])
+        return Progress(row["ready"], row["dialing"], row["done"], row["waiting"])
 
     @asynccontextmanager
     async def locked(self, vdn_id: int, campaign_id: int) -> AsyncIterator[tuple[Campaign | None, Locked]]:
@@ -113,12 +123,12 @@ class Campaigns:
         rows = await self._db.fetch("overdue_campaigns", self._now())
         return [(row["vdn_id"], row["campaign_id"]) for row in rows]
 
-    async def ended_with_ready(self) -> list[tuple[int, int]]:
+    async def ended_with_idle(self) -> list[tuple[int, int]]:
         """Ended campaigns that still have contacts to end."""
-        return [(row["vdn_id"], row["campaign_id"]) for row in await self._db.fetch("ended_with_ready")]
+        return [(row["vdn_id"], row["campaign_id"]) for row in await self._db.fetch("ended_with_idle")]
 
     async def recyclable(self) -> list[tuple[int, int, list[int]]]:
-        """Ready contacts to retire at their recycle time, by VDN and campaign."""
+        """Ready and waiting contacts to retire at their recycle time, by VDN and campaign."""
         rows = await self._db.fetch("recyclable", self._now())
         return [(row["vdn_id"], row["campaign_id"], row["contact_ids"]) for row in rows]
 
@@ -153,24 +163,7 @@ class UnderQuota:
     async def create(self, new: Campaign) -> int | None:
         """Store a campaign; its id, or None when the name is taken."""
         created = await self._tx.fetchval(
-            "create_campaign",
-            new.vdn_id,
-            new.name,
-            new.description,
-            int(new.device_type),
-            new.state,
-            new.begin_at,
-            new.end_at,
-            new.caller_no,
-            new.max_alerting_time,
-            _window_minutes(new.windows),
-            new.pacing.device_sign,
-            new.pacing.call_count,
-            new.pacing.call_interval,
-            new.callback_url,
-            new.duplicates,
-            new.on_unknown,
-            self._now,
+            "create_campaign", new.vdn_id, int(new.device_type), new.state, self._now, *_facts(new)
         )
         if created is not None and new.state is CampaignState.STARTED:
             await self._tx.fetch("wake_engines")
@@ -197,16 +190,26 @@ class Locked:
         await self._tx.fetch("wake_engines")
         return changed is not None
 
+    async def modify(self, changed: Campaign) -> bool:
+        """Change what a campaign says; False when another one has the name. The VDN's row must be held."""
+        modified = await self._tx.fetchrow("modify_campaign", *self._key, *_facts(changed))
+        await self._tx.fetch("wake_engines")
+        return modified is not None
+
+    async def set_retry(self, policy: RetryPolicy) -> None:
+        """Set the retry policy; it holds for attempts that end from now on."""
+        await self._tx.execute("set_retry", *self._key, _policy(policy))
+
     async def hide(self, *, archived: bool) -> None:
         """Delete: from now on nobody sees it. Upkeep removes it, unless it is archived."""
         await self._tx.execute("hide_campaign", *self._key, self._now, archived)
 
-    async def ready_contacts(self) -> list[int]:
-        """Some of its ready contacts."""
-        return [row["contact_id"] for row in await self._tx.fetch("ready_contacts", *self._key)]
+    async def idle_contacts(self) -> list[int]:
+        """Some of its contacts that are ready or waiting."""
+        return [row["contact_id"] for row in await self._tx.fetch("idle_contacts", *self._key)]
 
     async def end_contacts(self, contact_ids: Sequence[int], disposition: Disposition) -> int:
-        """End ready contacts without another call; returns how many ended."""
+        """End ready and waiting contacts without another call; returns how many ended."""
         ended = await self._tx.fetchval("end_contacts", *self._key, contact_ids, disposition, self._now)
         await self._tx.execute("wake_pushers")
         return int(ended or 0)
@@ -214,7 +217,6 @@ class Locked:
 
 def campaign(row: Any) -> Campaign:
     """A row of `campaign` as a word."""
-    minutes = row["windows"]
     return Campaign(
         vdn_id=row["vdn_id"],
         campaign_id=row["campaign_id"],
@@ -226,16 +228,64 @@ def campaign(row: Any) -> Campaign:
         end_at=row["end_at"],
         caller_no=row["caller_no"],
         max_alerting_time=row["max_alerting_time"],
-        windows=tuple(
-            CallWindow(begin, end) if begin is not None else None
-            for begin, end in zip(minutes[::2], minutes[1::2], strict=True)
-        ),
+        windows=_windows(row["windows"]),
         pacing=TimerPacing(row["device_sign"], row["call_count"], row["call_interval"]),
         callback_url=row["callback_url"],
         duplicates=Duplicates(row["duplicates"]),
         on_unknown=OnUnknown(row["on_unknown"]),
         incomplete=row["incomplete"],
         last_launch_at=row["last_launch_at"],
+        priority=row["priority"],
+        max_cps=row["max_cps"],
+        max_channels=row["max_channels"],
+        launch_rest=row["launch_rest"],
+        next_send_at=row["next_send_at"],
+        special_windows=_windows(row["special_windows"]),
+        special_dates=_special_dates.decode(row["special_dates"]),
+        retry=_retry.decode(row["retry"]) if row["retry"] is not None else RetryPolicy(),
+        caller_numbers=_caller_numbers.decode(row["caller_numbers"]),
+        caller_turn=row["caller_turn"],
+    )
+
+
+def _facts(said: Campaign) -> tuple[Any, ...]:
+    """What a campaign says, in the order of `create_campaign` and `modify_campaign`."""
+    return (
+        said.name,
+        said.description,
+        said.begin_at,
+        said.end_at,
+        said.caller_no,
+        said.max_alerting_time,
+        _window_minutes(said.windows),
+        said.pacing.device_sign,
+        said.pacing.call_count,
+        said.pacing.call_interval,
+        said.callback_url,
+        said.duplicates,
+        said.on_unknown,
+        said.priority,
+        said.max_cps,
+        said.max_channels,
+        _window_minutes(said.special_windows),
+        _policy(said.retry),
+        json_text(said.caller_numbers),
+    )
+
+
+def json_text(value: Any) -> str:
+    """Words as JSON, as `campaign` reads them."""
+    return msgspec.json.encode(value).decode()
+
+
+def _policy(policy: RetryPolicy) -> str | None:
+    return json_text(policy) if policy != RetryPolicy() else None
+
+
+def _windows(minutes: Sequence[int | None]) -> tuple[CallWindow | None, ...]:
+    return tuple(
+        CallWindow(begin, end) if begin is not None and end is not None else None
+        for begin, end in zip(minutes[::2], minutes[1::2], strict=True)
     )
 
 

@@ -13,7 +13,10 @@ CREATE TABLE vdn (
     recycle         text        NOT NULL CHECK (recycle IN ('keep', 'retire')),
     webhook_secret  bytea,      -- sealed; NULL: pushes are not signed
     created_at      timestamptz NOT NULL,
-    trunk_group     text        NOT NULL DEFAULT 'default'   -- the trunks that carry its calls
+    trunk_group     text        NOT NULL DEFAULT 'default',   -- the trunks that carry its calls
+    max_per_minute  integer     CHECK (max_per_minute > 0),   -- calls to one number; NULL: any number of them
+    max_per_hour    integer     CHECK (max_per_hour > 0),
+    max_per_day     integer     CHECK (max_per_day > 0)
 );
 
 CREATE TABLE access_key (
@@ -44,15 +47,20 @@ CREATE TABLE campaign (
     callback_url       text,
     duplicates         text        NOT NULL CHECK (duplicates IN ('allow', 'refuse', 'skip')),
     on_unknown         text        NOT NULL CHECK (on_unknown IN ('count', 'redial')),
-    incomplete         integer     NOT NULL DEFAULT 0 CHECK (incomplete >= 0),   -- ready or dialing
+    incomplete         integer     NOT NULL DEFAULT 0 CHECK (incomplete >= 0),   -- ready, waiting or dialing
     last_added_at      timestamptz,   -- of the last accepted add
     last_launch_at     timestamptz,   -- of the last claim: the timer pacing outlives the engine
     created_at         timestamptz NOT NULL,
     deleted_at         timestamptz,   -- hidden; upkeep removes it once nothing is dialing
     archived           boolean     NOT NULL DEFAULT false,   -- deleted, but kept as history
-    priority           smallint    NOT NULL DEFAULT 3,   -- 1 is first where campaigns share trunks
-    max_cps            real,        -- calls a second, at most
-    max_channels       integer,     -- calls at the same time, at most
+    priority           smallint    NOT NULL DEFAULT 3 CHECK (priority BETWEEN 1 AND 5),
+    max_cps            double precision CHECK (max_cps > 0),
+    max_channels       integer     CHECK (max_channels > 0),
+    special_windows    integer[]   NOT NULL DEFAULT '{}',   -- as windows; empty: no call on a special date
+    special_dates      jsonb       NOT NULL DEFAULT '[]',   -- copies: a claim reads them under its row lock
+    retry              jsonb,                               -- NULL: no number is tried again
+    caller_numbers     jsonb       NOT NULL DEFAULT '[]',
+    caller_turn        bigint      NOT NULL DEFAULT 0,      -- calls so far
     launch_rest        integer     NOT NULL DEFAULT 0,   -- calls of the last launch that found no room yet
     next_send_at       timestamptz, -- under max_cps: when the next call may be sent
     PRIMARY KEY (vdn_id, campaign_id)
@@ -75,7 +83,7 @@ CREATE TABLE contact (
     call_data     text,
     recycle_at    timestamptz,
     priority      smallint    NOT NULL,
-    state         text        NOT NULL CHECK (state IN ('ready', 'dialing', 'done')),
+    state         text        NOT NULL CHECK (state IN ('ready', 'dialing', 'waiting', 'done')),
     due_at        timestamptz NOT NULL,
     attempts      smallint    NOT NULL DEFAULT 0,
     disposition   text,       -- of the last attempt, or of an end without a call
@@ -85,7 +93,10 @@ CREATE TABLE contact (
 CREATE INDEX contact_due ON contact (vdn_id, campaign_id, priority, due_at, contact_id) WHERE state = 'ready';
 CREATE UNIQUE INDEX contact_exclusive ON contact (vdn_id, campaign_id, called)
     WHERE exclusive AND state <> 'done';
-CREATE INDEX contact_recycle ON contact (vdn_id, recycle_at) WHERE state = 'ready' AND recycle_at IS NOT NULL;
+CREATE INDEX contact_recycle ON contact (vdn_id, recycle_at)
+    WHERE state IN ('ready', 'waiting') AND recycle_at IS NOT NULL;
+CREATE INDEX contact_waiting ON contact (due_at) WHERE state = 'waiting';
+CREATE INDEX contact_waiting_of ON contact (vdn_id, campaign_id) WHERE state = 'waiting';
 
 CREATE TABLE stored_answer (
     vdn_id           integer     NOT NULL,
@@ -156,6 +167,8 @@ CREATE TABLE attempt (
 CREATE UNIQUE INDEX attempt_once ON attempt (vdn_id, contact_id, attempt_no);
 CREATE UNIQUE INDEX attempt_running ON attempt (vdn_id, contact_id) WHERE ended_at IS NULL;
 CREATE INDEX attempt_open ON attempt (epoch) WHERE ended_at IS NULL;
+CREATE INDEX attempt_in_flight ON attempt (vdn_id, campaign_id) WHERE ended_at IS NULL;
+CREATE INDEX attempt_time ON attempt (vdn_id, intent_at, attempt_id);   -- the export of call records
 
 CREATE TABLE call_result (
     vdn_id        integer     NOT NULL,
@@ -271,3 +284,24 @@ CREATE TABLE shelf (
     vdn_id   integer PRIMARY KEY REFERENCES vdn,
     version  bigint  NOT NULL
 );
+
+CREATE TABLE special_date (
+    vdn_id           integer   NOT NULL REFERENCES vdn,
+    special_date_id  bigint    NOT NULL GENERATED ALWAYS AS IDENTITY,
+    name             text      NOT NULL,
+    kind             smallint  NOT NULL CHECK (kind BETWEEN 1 AND 3),   -- weekly, dates, yearly
+    weekdays         integer[] NOT NULL,   -- 1 Monday to 7 Sunday
+    first            text      NOT NULL,   -- yyyy-mm-dd, yearly mm-dd
+    last             text      NOT NULL,
+    PRIMARY KEY (vdn_id, special_date_id)
+);
+CREATE UNIQUE INDEX special_date_name ON special_date (vdn_id, name);
+
+CREATE TABLE called_count (
+    vdn_id      integer       NOT NULL,
+    number      text          NOT NULL,
+    calls       timestamptz[] NOT NULL,   -- when it was called, as far as it counts under a cap
+    touched_at  timestamptz   NOT NULL,
+    PRIMARY KEY (vdn_id, number)
+);
+CREATE INDEX called_count_touched ON called_count (touched_at);

@@ -13,8 +13,10 @@ from outdial.store.campaigns import Campaigns
 from outdial.store.flows import Flows
 from outdial.store.numbers import Numbers
 from outdial.store.postgres import Postgres, utc_now
+from outdial.store.records import Records
 from outdial.store.results import Results
 from outdial.store.sealing import MasterKey
+from outdial.store.special_dates import SpecialDates
 from outdial.store.trunks import Trunks
 from outdial.store.vdns import Vdns
 
@@ -34,9 +36,11 @@ class Store:
         self.db = Postgres(dsn, size=size, name=name)
         self.vdns = Vdns(self.db, now, master_key if callable(master_key) else lambda: master_key)
         self.campaigns = Campaigns(self.db, now, self.vdns)
+        self.special_dates = SpecialDates(self.db)
         self.numbers = Numbers(self.db, now)
         self.blacklist = Blacklist(self.db, now)
         self.calls = Calls(self.db, now)
+        self.records = Records(self.db)
         self.results = Results(self.db, now, self.vdns)
         self.trunks = Trunks(self.db, now, self.vdns.needed_master_key)
         self.flows = Flows(self.db, now)

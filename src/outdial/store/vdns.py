@@ -10,7 +10,7 @@ from typing import Any
 import asyncpg
 
 from outdial.errors import SettingError
-from outdial.model import AccessKey, Edition, Recycle, Vdn
+from outdial.model import NO_CAPS, AccessKey, Caps, Edition, Recycle, Vdn
 from outdial.store.postgres import Postgres
 from outdial.store.sealing import MasterKey
 
@@ -40,6 +40,9 @@ class Vdns:
             vdn.recycle,
             self._now(),
             vdn.trunk_group,
+            vdn.caps.per_minute,
+            vdn.caps.per_hour,
+            vdn.caps.per_day,
         )
         return row is not None
 
@@ -52,13 +55,17 @@ class Vdns:
         max_active: int | None = None,
         recycle: Recycle | None = None,
         trunk_group: str | None = None,
+        caps: Caps = NO_CAPS,
     ) -> bool:
-        """Change what is given; False when there is no such VDN."""
+        """Change what is given; False when there is no such VDN. A cap of 0 takes the cap away."""
         columns = (time_zone, edition, max_active, recycle, trunk_group)
         async with self._db.transaction() as tx:
             if trunk_group is not None:
                 await tx.execute("bump_routing")
-            return await tx.fetchrow("change_vdn", vdn_id, *columns) is not None
+            row = await tx.fetchrow(
+                "change_vdn", vdn_id, *columns, caps.per_minute, caps.per_hour, caps.per_day
+            )
+            return row is not None
 
     async def one(self, vdn_id: int) -> Vdn | None:
         """The VDN, or None for an id that is not there."""
@@ -79,6 +86,7 @@ class Vdns:
             Recycle(row["recycle"]),
             self.webhook_secret(row["vdn_id"], row["webhook_secret"]),
             row["trunk_group"],
+            caps_of(row),
         )
 
     def webhook_secret(self, vdn_id: int, sealed: bytes | None) -> str | None:
@@ -140,3 +148,8 @@ class Vdns:
                 " the data folder, or set OUTDIAL_MASTER_KEY"
             )
         return self._master_key
+
+
+def caps_of(row: Any) -> Caps:
+    """The caps per number in a row of `vdn`."""
+    return Caps(row["max_per_minute"], row["max_per_hour"], row["max_per_day"])

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 from uuid import UUID
 
-from outdial.model import Disposition, Ended, Inquiry, OpenCall, Originate, Room, SwitchEvent
+from outdial.model import Disposition, Ended, Inquiry, OpenCall, Originate, Room, SwitchEvent, TrunkState
 
 OnEvent = Callable[[SwitchEvent], None]
 OnDown = Callable[[], None]
@@ -42,6 +42,10 @@ class Switch(Protocol):
 
     def refuses(self, vdn_id: int, called: str, caller: str) -> Disposition | None:
         """How a number ends that this switch will never call so (NOT_ALLOWED, BAD_CALLER); None: it may."""
+        ...
+
+    def trunks(self) -> Sequence[TrunkState]:
+        """The trunks, and what keeps each from taking calls; none where there are no trunks."""
         ...
 
     def originate(self, order: Originate) -> None:

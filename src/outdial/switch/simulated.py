@@ -18,7 +18,7 @@ import msgspec
 import structlog
 
 from outdial.errors import SwitchError
-from outdial.model import Ended, Inquiry, OpenCall, Originate, Room, SwitchEvent
+from outdial.model import Ended, Inquiry, OpenCall, Originate, Room, SwitchEvent, TrunkState
 from outdial.switch import OnDown, OnEvent
 from outdial.switch.carrier import EVENTS, LINE_LIMIT, parse_address
 
@@ -84,6 +84,10 @@ class SimulatedSwitch:
 
     def refuses(self, vdn_id: int, called: str, caller: str) -> None:
         """Every number may be called."""
+
+    def trunks(self) -> tuple[TrunkState, ...]:
+        """There are none."""
+        return ()
 
     def originate(self, order: Originate) -> None:
         """Place one call. Raises `SwitchError` when the order certainly did not leave.

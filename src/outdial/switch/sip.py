@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Final, Protocol
 from uuid import UUID
@@ -32,6 +33,7 @@ from outdial.model import (
     Room,
     SwitchEvent,
     Trunk,
+    TrunkState,
 )
 from outdial.routing import Board
 from outdial.sip import sdp
@@ -166,10 +168,8 @@ class SipSwitch:
     # -- the protocol ----------------------------------------------------------------------------------
 
     def room(self, vdn_id: int) -> Room:
-        """How many calls of this VDN could be placed right now; none before a destination is allowed."""
+        """How many calls of this VDN could be placed right now."""
         group = self._group(vdn_id)
-        if not self._prefixes(vdn_id):
-            return Room(group, 0)
         return Room(group, self._board.room(group, self._now()))
 
     def refuses(self, vdn_id: int, called: str, caller: str) -> Disposition | None:
@@ -232,6 +232,21 @@ class SipSwitch:
         for gateway in self._gateways.values():
             await gateway.close()
         await self._endpoint.close()
+
+    def trunks(self) -> list[TrunkState]:
+        """The trunks, and what keeps each from taking calls. What ends within a second is no news."""
+        now, wall = self._now(), datetime.now(UTC).replace(microsecond=0)
+        return [
+            TrunkState(
+                one.name,
+                one.group,
+                f"{one.bar}: {one.detail}" if one.detail else str(one.bar),
+                wall + timedelta(seconds=round(one.until - now)) if one.until is not None else None,
+            )
+            if one.bar is not None and one.bar is not routing.Bar.CPS
+            else TrunkState(one.name, one.group)
+            for one in self._board.standing(now)
+        ]
 
     def standing(self) -> list[routing.TrunkStanding]:
         """Every trunk: whether it takes calls now, or what keeps it from that."""

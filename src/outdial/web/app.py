@@ -20,7 +20,8 @@ from outdial.service import NotJsonBody, Service
 from outdial.signing import BadSignature
 from outdial.web.access import Caller, Gate
 from outdial.web.guard import BodyTooLarge, Disconnected, Receive, Scope, Send, read_body, request_id
-from outdial.wire import blacklist, campaigns, envelope, numbers
+from outdial.wire import blacklist, campaigns, envelope, numbers, retry, special_dates
+from outdial.wire.campaign_body import Version
 from outdial.wire.paths import judged
 
 log = structlog.get_logger()
@@ -28,15 +29,17 @@ log = structlog.get_logger()
 MAX_BODY = 1 << 20
 """Bytes of a request body (semantics.md §2: 20 full records in escapes are 310 kB)."""
 
-PREFIX = b"/rest/isales/v1/openapi/campaigns/"
-
 
 @dataclass(slots=True)
 class Request:
-    """An authenticated request on its way through a handler; `campaign_id` 0: the path names none."""
+    """An authenticated request on its way through a handler; `campaign_id` 0: the path names none.
+
+    `item_id` is the id of something of the campaign; None: the path names none.
+    """
 
     caller: Caller
     campaign_id: int
+    item_id: int | None
     body: bytes
     raw_query: bytes
     idempotency_key: str | None
@@ -80,7 +83,7 @@ class Route:
         )
 
     def values(self, parts: tuple[bytes, ...]) -> list[bytes]:
-        """What stands in the path for each `*`: the VDN, then the campaign."""
+        """What stands in the path for each `*`: the VDN, the campaign, something of the campaign."""
         return [theirs for mine, theirs in zip(self.path, parts, strict=True) if mine == b"*"]
 
 
@@ -93,7 +96,49 @@ async def _add_numbers(api: Api, request: Request) -> Answer:
 
 
 async def _create_campaign(api: Api, request: Request) -> Answer:
-    return Answer(await campaigns.create(api.service, request.caller.vdn, request.body))
+    return Answer(await campaigns.create(api.service, request.caller.vdn, request.body, Version.V1))
+
+
+async def _create_campaign_v2(api: Api, request: Request) -> Answer:
+    return Answer(await campaigns.create(api.service, request.caller.vdn, request.body, Version.V2))
+
+
+async def _modify_campaign(api: Api, request: Request) -> Answer:
+    vdn, wanted = request.caller.vdn, request.campaign_id
+    return Answer(await campaigns.modify(api.service, vdn, wanted, request.body, Version.V1))
+
+
+async def _modify_campaign_v2(api: Api, request: Request) -> Answer:
+    vdn, wanted = request.caller.vdn, request.campaign_id
+    return Answer(await campaigns.modify(api.service, vdn, wanted, request.body, Version.V2))
+
+
+async def _set_retry_policy(api: Api, request: Request) -> Answer:
+    vdn, wanted = request.caller.vdn, request.campaign_id
+    return Answer(await retry.set_policy(api.service, vdn, wanted, request.body))
+
+
+async def _show_retry_policy(api: Api, request: Request) -> Answer:
+    return Answer(await retry.query_policy(api.service, request.caller.vdn, request.campaign_id))
+
+
+async def _list_special_dates(api: Api, request: Request) -> Answer:
+    return Answer(await special_dates.query(api.service, request.caller.vdn, request.campaign_id))
+
+
+async def _add_special_date(api: Api, request: Request) -> Answer:
+    vdn, wanted = request.caller.vdn, request.campaign_id
+    return Answer(await special_dates.add(api.service, vdn, wanted, request.body))
+
+
+async def _modify_special_date(api: Api, request: Request) -> Answer:
+    vdn, wanted = request.caller.vdn, request.campaign_id
+    return Answer(await special_dates.modify(api.service, vdn, wanted, request.body))
+
+
+async def _delete_special_dates(api: Api, request: Request) -> Answer:
+    vdn, wanted = request.caller.vdn, request.campaign_id
+    return Answer(await special_dates.delete(api.service, vdn, wanted, request.item_id))
 
 
 async def _list_campaigns(api: Api, request: Request) -> Answer:
@@ -143,10 +188,30 @@ ROUTES = (
     Route((b"*", b"blocklist", b"add"), {b"POST": _blacklist_add}),
     Route((b"*", b"blocklist", b"delete"), {b"POST": _blacklist_delete}),
     Route((b"*", b"blocklist", b"query"), {b"POST": _blacklist_query}),
+    Route((b"*", b"retryPolicy", b"*"), {b"POST": _set_retry_policy, b"GET": _show_retry_policy}),
+    Route(
+        (b"*", b"holiday", b"*"),
+        {
+            b"GET": _list_special_dates,
+            b"POST": _add_special_date,
+            b"PUT": _modify_special_date,
+            b"DELETE": _delete_special_dates,
+        },
+    ),
+    Route((b"*", b"holiday", b"*", b"*"), {b"DELETE": _delete_special_dates}),
     Route((b"*", b"*", b"pause"), {b"PUT": _pause}),
     Route((b"*", b"*", b"resume"), {b"PUT": _resume}),
-    Route((b"*", b"*"), {b"GET": _show_campaign, b"DELETE": _delete_campaign}),
+    Route((b"*", b"*"), {b"GET": _show_campaign, b"PUT": _modify_campaign, b"DELETE": _delete_campaign}),
 )
+V2_ROUTES = (
+    Route((b"*",), {b"POST": _create_campaign_v2}),
+    Route((b"*", b"*"), {b"PUT": _modify_campaign_v2}),
+)
+PREFIXES = {
+    b"/rest/isales/v1/openapi/campaigns/": ROUTES,
+    b"/rest/isales/v2/openapi/campaigns/": V2_ROUTES,
+}
+PREFIX_LENGTH = len(b"/rest/isales/v1/openapi/campaigns/")
 
 
 class Api:
@@ -205,10 +270,11 @@ class Api:
     async def _judged(self, scope: Scope, receive: Receive) -> Answer:
         """Path, method, size, content type, signature, path values, tenant; then the handler."""
         path, method = scope["raw_path"], scope["method"].encode("ascii")
-        if not path.startswith(PREFIX):
+        routes = PREFIXES.get(path[:PREFIX_LENGTH])
+        if routes is None:
             return await self._health(path, method)
-        parts = tuple(path[len(PREFIX) :].split(b"/"))
-        route = next((route for route in ROUTES if route.fits(parts)), None)
+        parts = tuple(path[PREFIX_LENGTH:].split(b"/"))
+        route = next((route for route in routes if route.fits(parts)), None)
         if route is None:
             raise HttpRefusal(404, Refusal(Code.PARAMETER, "unknown path"))
         handler = route.handlers.get(method)
@@ -221,7 +287,9 @@ class Api:
         caller = await self.gate.admit(authenticated, vdn_id)
         key = _one_header(headers, b"idempotency-key")
         campaign_id = named[0] if named else 0
-        return await handler(self, Request(caller, campaign_id, body, scope["query_string"], key, parts))
+        item_id = named[1] if len(named) > 1 else None
+        request = Request(caller, campaign_id, item_id, body, scope["query_string"], key, parts)
+        return await handler(self, request)
 
     async def _health(self, path: bytes, method: bytes) -> Answer:
         if path not in (b"/healthz", b"/readyz"):

@@ -39,6 +39,20 @@ def an_object(value: Any, where: str) -> RawObject:
     return value
 
 
+def an_object_at(raw: RawObject, name: str) -> RawObject:
+    """The mandatory object of this name. Raises `Refusal` 02000001, 02000006."""
+    value = raw.get(name)
+    if value is None or value == "":
+        raise missing(name)
+    return an_object(value, name)
+
+
+def not_served(raw: RawObject, name: str, place: str = "") -> None:
+    """A field that this server does not serve yet must be absent. Raises `Refusal` 0200001."""
+    if raw.get(name) not in (None, ""):
+        raise Refusal(Code.PARAMETER, f"{place}{name}: not served yet; leave it out")
+
+
 @dataclass(frozen=True, slots=True)
 class Text:
     """A string. `forbidden` is a character class body; `of` says in words what is allowed."""
@@ -112,6 +126,26 @@ class Integer:
         value = self.read(raw, place)
         assert value is not None, f"{self.name} is declared mandatory"
         return value
+
+
+@dataclass(frozen=True, slots=True)
+class Positive:
+    """A JSON number above 0, up to `high` (02000007 outside)."""
+
+    name: str
+    high: float
+
+    def read(self, raw: RawObject, place: str = "") -> float | None:
+        """The number, or None when absent. Raises `Refusal`."""
+        value = raw.get(self.name)
+        where = place + self.name
+        if value is None or value == "":
+            return None
+        if type(value) not in (int, float):
+            raise wrong_type(where, "a number")
+        if not 0 < value <= self.high:
+            raise Refusal(Code.VALUE, f"{where}: must be more than 0, up to {self.high:g}")
+        return float(value)
 
 
 @dataclass(frozen=True, slots=True)

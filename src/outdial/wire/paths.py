@@ -9,11 +9,11 @@ from outdial.errors import Code, Refusal
 
 _INTEGER = re.compile(rb"-?[0-9]+")
 _LONGEST = 20  # digits of 2^63 and a sign: longer ones are out of range without being converted
-_RANGES = (("vdnId", 9999, "9999"), ("campaignId", 2**63 - 1, "2^63-1"))
+_RANGES = (("vdnId", 9999, "9999"), ("campaignId", 2**63 - 1, "2^63-1"), ("id", 2**63 - 1, "2^63-1"))
 
 
 def judged(values: Sequence[bytes]) -> tuple[int, ...]:
-    """The VDN of the path and, where it names one, the campaign.
+    """The VDN of the path and, where it names them, the campaign and something of the campaign.
 
     The form of every value is judged before the range of any. Raises `Refusal` 02000006, 02000007.
     """

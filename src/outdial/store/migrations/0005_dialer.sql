@@ -1,8 +1,5 @@
 -- Campaigns that share trunks; call records; answers stored before they are acknowledged.
 ALTER TABLE campaign
-    ADD COLUMN priority smallint NOT NULL DEFAULT 3,
-    ADD COLUMN max_cps real,
-    ADD COLUMN max_channels integer,
     ADD COLUMN launch_rest integer NOT NULL DEFAULT 0,
     ADD COLUMN next_send_at timestamptz;
 
@@ -17,3 +14,19 @@ ALTER TABLE attempt
     ADD COLUMN rtp_sent integer,
     ADD COLUMN rtp_received integer,
     ADD COLUMN dialog text;
+CREATE INDEX attempt_in_flight ON attempt (vdn_id, campaign_id) WHERE ended_at IS NULL;
+CREATE INDEX attempt_time ON attempt (vdn_id, intent_at, attempt_id);
+
+ALTER TABLE vdn
+    ADD COLUMN max_per_minute integer CHECK (max_per_minute > 0),
+    ADD COLUMN max_per_hour integer CHECK (max_per_hour > 0),
+    ADD COLUMN max_per_day integer CHECK (max_per_day > 0);
+
+CREATE TABLE called_count (
+    vdn_id      integer       NOT NULL,
+    number      text          NOT NULL,
+    calls       timestamptz[] NOT NULL,   -- when it was called, as far as it counts under a cap
+    touched_at  timestamptz   NOT NULL,
+    PRIMARY KEY (vdn_id, number)
+);
+CREATE INDEX called_count_touched ON called_count (touched_at);

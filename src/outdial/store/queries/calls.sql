@@ -5,7 +5,7 @@ WHERE c.state = 'started' AND c.deleted_at IS NULL AND c.incomplete > 0 AND c.en
 
 -- name: lock_for_claim
 -- The campaign, fresh under its lock. $3: now.
-SELECT c.*, v.time_zone, v.recycle FROM campaign c JOIN vdn v USING (vdn_id)
+SELECT c.*, v.time_zone, v.recycle, v.max_per_minute, v.max_per_hour, v.max_per_day FROM campaign c JOIN vdn v USING (vdn_id)
 WHERE c.vdn_id = $1 AND c.campaign_id = $2 AND c.state = 'started' AND c.deleted_at IS NULL
   AND c.begin_at <= $3 AND c.end_at > $3
 FOR NO KEY UPDATE OF c
@@ -33,10 +33,31 @@ ORDER BY number FOR NO KEY UPDATE
 UPDATE blacklist SET window_begin = $3, window_calls = $4 WHERE vdn_id = $1 AND number = $2
 
 -- name: postpone_contact
-UPDATE contact SET due_at = $3 WHERE vdn_id = $1 AND contact_id = $2 AND state = 'ready'
+UPDATE contact SET state = 'waiting', due_at = $3 WHERE vdn_id = $1 AND contact_id = $2 AND state = 'ready'
+
+-- name: lead_promotion
+-- One process promotes at a time; the lock ends with the transaction.
+SELECT pg_try_advisory_xact_lock($1)
+
+-- name: promote
+-- Across VDNs: contacts whose waiting is over are ready. Until then they stand in nobody's way (design:
+-- stack.md, section 4). LIMIT is a literal, as in the claim.
+WITH due AS MATERIALIZED (
+    SELECT vdn_id, contact_id FROM contact WHERE state = 'waiting' AND due_at <= $1
+    ORDER BY due_at LIMIT 5000 FOR UPDATE SKIP LOCKED
+)
+UPDATE contact n SET state = 'ready' FROM due WHERE n.vdn_id = due.vdn_id AND n.contact_id = due.contact_id
+
+-- name: in_flight
+-- Under the campaign's row lock none is added meanwhile; some may end.
+SELECT count(*) FROM attempt WHERE vdn_id = $1 AND campaign_id = $2 AND ended_at IS NULL
+
+-- name: launch
+UPDATE campaign SET last_launch_at = $3, launch_rest = $4, next_send_at = $5, caller_turn = $6
+WHERE vdn_id = $1 AND campaign_id = $2
 
 -- name: intend
--- The intents of a claim: attempt rows, contacts dialing, the launch time of the campaign.
+-- The intents of a claim: attempt rows, contacts dialing.
 -- $1 vdn  $2 campaign  $3 epoch  $4 now  $5 attempt ids  $6 contact ids  $7 callers
 WITH wanted AS MATERIALIZED (
     SELECT * FROM unnest($5::uuid[], $6::bigint[], $7::text[]) w(attempt_id, contact_id, caller)
@@ -44,8 +65,6 @@ WITH wanted AS MATERIALIZED (
     UPDATE contact n SET state = 'dialing', attempts = n.attempts + 1
     FROM wanted w WHERE n.vdn_id = $1 AND n.contact_id = w.contact_id AND n.state = 'ready'
     RETURNING n.contact_id, n.called, n.attempts, w.attempt_id, w.caller
-), launched AS (
-    UPDATE campaign SET last_launch_at = $4 WHERE vdn_id = $1 AND campaign_id = $2
 )
 INSERT INTO attempt (vdn_id, attempt_id, campaign_id, contact_id, attempt_no, called, caller, epoch, intent_at)
 SELECT $1, attempt_id, $2, contact_id, attempts, called, caller, $3, $4 FROM dialing
@@ -71,10 +90,37 @@ SELECT ARRAY(SELECT DISTINCT vdn_id FROM campaign WHERE state = 'started') AS vd
 -- $1 vdn  $2 attempt ids  $3 due
 WITH gone AS (
     DELETE FROM attempt WHERE vdn_id = $1 AND attempt_id = ANY($2::uuid[]) AND ended_at IS NULL
-    RETURNING contact_id
+    RETURNING contact_id, called, intent_at
 )
 UPDATE contact n SET state = 'ready', attempts = n.attempts - 1, due_at = $3
-FROM gone WHERE n.vdn_id = $1 AND n.contact_id = gone.contact_id AND n.state = 'dialing'
+FROM gone JOIN vdn v ON v.vdn_id = $1
+WHERE n.vdn_id = $1 AND n.contact_id = gone.contact_id AND n.state = 'dialing'
+RETURNING gone.called, gone.intent_at, coalesce(v.max_per_minute, v.max_per_hour, v.max_per_day) IS NOT NULL AS counted
+
+-- name: enter_numbers
+-- When these numbers ($2, in number order) were called, fresh under their locks. $3: now
+INSERT INTO called_count (vdn_id, number, calls, touched_at)
+SELECT $1, number, '{}', $3 FROM unnest($2::text[]) n(number)
+ON CONFLICT (vdn_id, number) DO UPDATE SET touched_at = excluded.touched_at
+RETURNING number, calls
+
+-- name: count_numbers
+-- $1 vdn  $2 numbers  $3 calls of each  $4 now  $5: what was before counts no more; the rows are locked.
+UPDATE called_count k SET calls = ARRAY(SELECT c FROM unnest(k.calls) c WHERE c >= $5)
+                                  || array_fill($4::timestamptz, ARRAY[s.calls])
+FROM unnest($2::text[], $3::integer[]) s(number, calls) WHERE k.vdn_id = $1 AND k.number = s.number
+
+-- name: lock_counts
+SELECT number, calls FROM called_count WHERE vdn_id = $1 AND number = ANY($2::text[])
+ORDER BY number FOR NO KEY UPDATE
+
+-- name: set_calls
+UPDATE called_count SET calls = $3 WHERE vdn_id = $1 AND number = $2
+
+-- name: forget_counts
+-- Across VDNs.
+DELETE FROM called_count WHERE (vdn_id, number) IN
+    (SELECT vdn_id, number FROM called_count WHERE touched_at < $1 LIMIT 5000) AND touched_at < $1
 
 -- name: remember
 -- Answers of open attempts. One that is locked is just being settled, with its answer.
@@ -90,22 +136,34 @@ UPDATE attempt a SET dialog = s.dialog, answered_at = s.answered_at, ringing_at 
 FROM s JOIN open USING (attempt_id) WHERE a.vdn_id = $1 AND a.attempt_id = s.attempt_id
 
 -- name: lock_campaigns_of
--- Campaign rows first and in id order: the lock order of every transaction.
-SELECT campaign_id FROM campaign WHERE vdn_id = $1 AND campaign_id IN
+-- Campaign rows first and in id order: the lock order of every transaction. `tries_again` where a number may
+-- be tried again.
+SELECT c.*, v.time_zone,
+       c.retry IS NOT NULL AND c.state <> 'ended' AND c.deleted_at IS NULL AND c.end_at > $3 AS tries_again
+FROM campaign c JOIN vdn v USING (vdn_id)
+WHERE c.vdn_id = $1 AND c.campaign_id IN
     (SELECT campaign_id FROM attempt WHERE vdn_id = $1 AND attempt_id = ANY($2::uuid[]))
-ORDER BY campaign_id FOR NO KEY UPDATE
+ORDER BY c.campaign_id FOR NO KEY UPDATE OF c
+
+-- name: histories
+-- Every attempt of the numbers of these open attempts ($2), where their campaign ($3) tries again.
+SELECT a.attempt_id, a.campaign_id, h.disposition, h.intent_at
+FROM attempt a JOIN attempt h ON h.vdn_id = $1 AND h.contact_id = a.contact_id
+WHERE a.vdn_id = $1 AND a.attempt_id = ANY($2::uuid[]) AND a.ended_at IS NULL
+  AND a.campaign_id = ANY($3::bigint[])
+ORDER BY a.attempt_id, h.attempt_no
 
 -- name: settle
 -- The end of a batch of attempts: attempt, contact, counter, result, outbox. One already ended is left alone.
 -- $1 vdn  $2 attempt ids  $3 dispositions  $4 ended  $5 ringing  $6 answered  $7 causes  $8 SIP statuses
--- $9 hung up by  $10 now  $11 sent  $12 trunks  $13 keys  $14 steps, joined by U+001F  $15 detector's verdicts
--- $16 RTP packets sent  $17 and received
+-- $9 hung up by  $10 now  $11 when the number is tried again; NULL: not  $12 sent  $13 trunks  $14 keys
+-- $15 steps, joined by U+001F  $16 detector's verdicts  $17 RTP packets sent  $18 and received
 WITH s AS MATERIALIZED (
     SELECT * FROM unnest($2::uuid[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::timestamptz[],
-                         $7::smallint[], $8::smallint[], $9::text[], $11::timestamptz[], $12::text[],
-                         $13::text[], $14::text[], $15::text[], $16::integer[], $17::integer[])
-        s(attempt_id, disposition, ended_at, ringing_at, answered_at, cause, sip_status, hung_up_by, sent_at,
-          trunk, keys, steps, detector, rtp_sent, rtp_received)
+                         $7::smallint[], $8::smallint[], $9::text[], $11::timestamptz[], $12::timestamptz[],
+                         $13::text[], $14::text[], $15::text[], $16::text[], $17::integer[], $18::integer[])
+        s(attempt_id, disposition, ended_at, ringing_at, answered_at, cause, sip_status, hung_up_by, retry_at,
+          sent_at, trunk, keys, steps, detector, rtp_sent, rtp_received)
 ), ended AS (
     UPDATE attempt a SET ended_at = s.ended_at, disposition = s.disposition,
            ringing_at = coalesce(s.ringing_at, a.ringing_at), answered_at = coalesce(s.answered_at, a.answered_at),
@@ -114,15 +172,16 @@ WITH s AS MATERIALIZED (
            steps = string_to_array(s.steps, E'\x1f'), detector = s.detector, rtp_sent = s.rtp_sent,
            rtp_received = s.rtp_received, dialog = NULL
     FROM s WHERE a.vdn_id = $1 AND a.attempt_id = s.attempt_id AND a.ended_at IS NULL
-    RETURNING a.attempt_id, a.campaign_id, a.contact_id, a.disposition, a.intent_at
+    RETURNING a.attempt_id, a.campaign_id, a.contact_id, a.disposition, a.intent_at, s.retry_at
 ), judged AS (
     SELECT e.*, c.callback_url,
-           e.disposition = 'UNKNOWN' AND c.on_unknown = 'redial' AND c.state <> 'ended'
-               AND c.deleted_at IS NULL AS again
+           CASE WHEN c.state = 'ended' OR c.deleted_at IS NOT NULL THEN NULL
+                WHEN e.disposition = 'UNKNOWN' AND c.on_unknown = 'redial' THEN $10
+                ELSE e.retry_at END AS again_at
     FROM ended e JOIN campaign c ON c.vdn_id = $1 AND c.campaign_id = e.campaign_id
 ), number AS (
-    UPDATE contact n SET state = CASE WHEN j.again THEN 'ready' ELSE 'done' END, due_at = $10,
-           disposition = j.disposition
+    UPDATE contact n SET disposition = j.disposition, due_at = coalesce(j.again_at, $10),
+           state = CASE WHEN j.again_at > $10 THEN 'waiting' WHEN j.again_at <= $10 THEN 'ready' ELSE 'done' END
     FROM judged j WHERE n.vdn_id = $1 AND n.contact_id = j.contact_id AND n.state = 'dialing'
     RETURNING n.contact_id, n.called, n.session_id, n.custom_field, n.state,
               j.attempt_id, j.campaign_id, j.disposition, j.intent_at, j.callback_url
@@ -171,6 +230,38 @@ WHERE datname = current_database() AND usename = current_user AND application_na
 
 -- name: runs_of_host
 SELECT epoch, pid FROM engine WHERE host = $1 AND recovered_at IS NULL AND fenced_at IS NULL
+
+-- name: say_standing
+UPDATE engine SET standing = $2 WHERE epoch = $1
+
+-- name: facts
+-- What may hold a campaign back, in one look. An engine that has said nothing yet has no switch.
+SELECT c.*, v.time_zone, n.*,
+    (SELECT count(*) FROM attempt a WHERE a.vdn_id = $1 AND a.campaign_id = $2 AND a.ended_at IS NULL) AS in_flight,
+    ARRAY(SELECT coalesce(e.standing, '{"switch":false}') FROM engine e
+          WHERE e.fenced_at IS NULL AND e.recovered_at IS NULL AND e.lease_until > clock_timestamp()) AS standings
+FROM campaign c JOIN vdn v USING (vdn_id), LATERAL (
+    SELECT count(*) FILTER (WHERE w.kind = 'due') AS due,
+           count(*) FILTER (WHERE w.kind = 'restricted') AS restricted,
+           min(w.due_at) FILTER (WHERE w.kind = 'restricted') AS restricted_at,
+           count(*) FILTER (WHERE w.kind = 'capped') AS capped,
+           min(w.due_at) FILTER (WHERE w.kind = 'capped') AS capped_at,
+           count(*) FILTER (WHERE w.kind = 'retry') AS retries,
+           min(w.due_at) FILTER (WHERE w.kind = 'retry') AS retry_at,
+           count(*) FILTER (WHERE w.state = 'dialing') AS dialing,
+           count(*) FILTER (WHERE w.state = 'done' AND w.disposition = 'NOT_ALLOWED') AS refused
+    FROM (SELECT m.state, m.due_at, m.disposition,
+                 CASE WHEN m.state IN ('dialing', 'done') THEN NULL
+                      WHEN m.state = 'ready' THEN 'due'
+                      WHEN b.number IS NOT NULL THEN 'restricted'
+                      WHEN k.number IS NOT NULL AND m.attempts = 0 THEN 'capped'
+                      ELSE 'retry' END AS kind
+          FROM contact m
+          LEFT JOIN blacklist b ON b.vdn_id = $1 AND b.number = m.called AND b.restrict_times IS NOT NULL
+          LEFT JOIN called_count k ON k.vdn_id = $1 AND k.number = m.called
+          WHERE m.vdn_id = $1 AND m.campaign_id = $2) w
+) n
+WHERE c.vdn_id = $1 AND c.campaign_id = $2 AND c.deleted_at IS NULL
 
 -- name: resign
 UPDATE engine SET fenced_at = coalesce(fenced_at, clock_timestamp()), lease_until = clock_timestamp()

@@ -1,6 +1,6 @@
 -- name: lock_vdn
 -- Serialises what a quota counts: creating and resuming campaigns of one VDN.
-SELECT vdn_id, time_zone, edition, max_active, recycle, webhook_secret, trunk_group FROM vdn
+SELECT * FROM vdn
 WHERE vdn_id = $1 FOR NO KEY UPDATE
 
 -- name: active_campaigns
@@ -10,11 +10,27 @@ WHERE vdn_id = $1 AND device_type = ANY($2::smallint[]) AND state IN ('started',
   AND end_at > $3 AND deleted_at IS NULL
 
 -- name: create_campaign
-INSERT INTO campaign (vdn_id, name, description, device_type, state, begin_at, end_at, caller_no,
+INSERT INTO campaign (vdn_id, device_type, state, created_at, name, description, begin_at, end_at, caller_no,
                       max_alerting_time, windows, device_sign, call_count, call_interval, callback_url,
-                      duplicates, on_unknown, created_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
+                      duplicates, on_unknown, priority, max_cps, max_channels, special_windows, retry,
+                      caller_numbers)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
+        $22::text::jsonb, $23::text::jsonb)
 ON CONFLICT DO NOTHING RETURNING campaign_id
+
+-- name: modify_campaign
+-- Nothing happens where another campaign has the name; the VDN's row is locked, so none can take it meanwhile.
+UPDATE campaign SET name = $3, description = $4, begin_at = $5, end_at = $6, caller_no = $7,
+       max_alerting_time = $8, windows = $9, device_sign = $10, call_count = $11, call_interval = $12,
+       callback_url = $13, duplicates = $14, on_unknown = $15, priority = $16, max_cps = $17,
+       max_channels = $18, special_windows = $19, retry = $20::text::jsonb, caller_numbers = $21::text::jsonb
+WHERE vdn_id = $1 AND campaign_id = $2
+  AND NOT EXISTS (SELECT 1 FROM campaign o WHERE o.vdn_id = $1 AND o.name = $3 AND o.campaign_id <> $2
+                  AND o.deleted_at IS NULL)
+RETURNING campaign_id
+
+-- name: set_retry
+UPDATE campaign SET retry = $3::text::jsonb WHERE vdn_id = $1 AND campaign_id = $2
 
 -- name: campaign
 SELECT * FROM campaign WHERE vdn_id = $1 AND campaign_id = $2 AND deleted_at IS NULL
@@ -56,7 +72,7 @@ SELECT pg_notify('outdial_engine', '')
 
 -- name: progress
 SELECT count(*) FILTER (WHERE state = 'ready') AS ready, count(*) FILTER (WHERE state = 'dialing') AS dialing,
-       count(*) FILTER (WHERE state = 'done') AS done
+       count(*) FILTER (WHERE state = 'done') AS done, count(*) FILTER (WHERE state = 'waiting') AS waiting
 FROM contact WHERE vdn_id = $1 AND campaign_id = $2
 
 -- name: overdue_campaigns
@@ -64,23 +80,28 @@ FROM contact WHERE vdn_id = $1 AND campaign_id = $2
 SELECT vdn_id, campaign_id, state FROM campaign
 WHERE end_at <= $1 AND state <> 'ended' AND deleted_at IS NULL LIMIT 100
 
--- name: ended_with_ready
--- Across VDNs: ended campaigns that still have ready contacts.
+-- name: ended_with_idle
+-- Across VDNs: ended campaigns that still have ready or waiting contacts. One state a look: each has its index.
 SELECT vdn_id, campaign_id FROM campaign c
 WHERE state = 'ended' AND incomplete > 0 AND deleted_at IS NULL
-  AND EXISTS (SELECT 1 FROM contact n WHERE n.vdn_id = c.vdn_id AND n.campaign_id = c.campaign_id
-              AND n.state = 'ready')
+  AND (EXISTS (SELECT 1 FROM contact n WHERE n.vdn_id = c.vdn_id AND n.campaign_id = c.campaign_id
+               AND n.state = 'ready')
+       OR EXISTS (SELECT 1 FROM contact n WHERE n.vdn_id = c.vdn_id AND n.campaign_id = c.campaign_id
+                  AND n.state = 'waiting'))
 LIMIT 100
 
--- name: ready_contacts
-SELECT contact_id FROM contact WHERE vdn_id = $1 AND campaign_id = $2 AND state = 'ready' LIMIT 1000
+-- name: idle_contacts
+(SELECT contact_id FROM contact WHERE vdn_id = $1 AND campaign_id = $2 AND state = 'ready' LIMIT 1000)
+UNION ALL
+(SELECT contact_id FROM contact WHERE vdn_id = $1 AND campaign_id = $2 AND state = 'waiting' LIMIT 1000)
+LIMIT 1000
 
 -- name: end_contacts
--- Ends ready contacts without another call. One that had an attempt keeps that attempt's result.
+-- Ends ready and waiting contacts without another call. One that had an attempt keeps that attempt's result.
 -- $1 vdn  $2 campaign  $3 contact ids  $4 disposition  $5 now; the campaign row is locked.
 WITH ended AS (
     UPDATE contact SET state = 'done', disposition = CASE WHEN attempts = 0 THEN $4 ELSE disposition END
-    WHERE vdn_id = $1 AND campaign_id = $2 AND contact_id = ANY($3::bigint[]) AND state = 'ready'
+    WHERE vdn_id = $1 AND campaign_id = $2 AND contact_id = ANY($3::bigint[]) AND state IN ('ready', 'waiting')
     RETURNING contact_id, called, session_id, custom_field, attempts
 ), result AS (
     INSERT INTO call_result (vdn_id, result_id, campaign_id, contact_id, called, session_id, custom_field,
@@ -97,11 +118,11 @@ UPDATE campaign SET incomplete = incomplete - (SELECT count(*) FROM ended)
 WHERE vdn_id = $1 AND campaign_id = $2 RETURNING (SELECT count(*) FROM ended)
 
 -- name: recyclable
--- Across VDNs: ready contacts whose recycle time has passed, where the VDN retires them.
+-- Across VDNs: ready and waiting contacts whose recycle time has passed, where the VDN retires them.
 SELECT c.vdn_id, c.campaign_id, array_agg(c.contact_id) AS contact_ids
 FROM (SELECT r.vdn_id, r.campaign_id, r.contact_id FROM contact r JOIN vdn USING (vdn_id)
       JOIN campaign USING (vdn_id, campaign_id)
-      WHERE vdn.recycle = 'retire' AND r.state = 'ready' AND r.recycle_at <= $1 AND deleted_at IS NULL
+      WHERE vdn.recycle = 'retire' AND r.state IN ('ready', 'waiting') AND r.recycle_at <= $1 AND deleted_at IS NULL
       LIMIT 2000) c
 GROUP BY c.vdn_id, c.campaign_id
 

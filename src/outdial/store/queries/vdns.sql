@@ -1,21 +1,29 @@
 -- name: create_vdn
-INSERT INTO vdn (vdn_id, time_zone, edition, max_active, recycle, created_at, trunk_group)
-VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING RETURNING vdn_id
+INSERT INTO vdn (vdn_id, time_zone, edition, max_active, recycle, created_at, trunk_group, max_per_minute,
+                 max_per_hour, max_per_day)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING RETURNING vdn_id
 
 -- name: change_vdn
 UPDATE vdn SET time_zone = coalesce($2, time_zone), edition = coalesce($3, edition),
                max_active = coalesce($4, max_active), recycle = coalesce($5, recycle),
-               trunk_group = coalesce($6, trunk_group)
+               trunk_group = coalesce($6, trunk_group),
+               max_per_minute = nullif(coalesce($7, max_per_minute), 0),
+               max_per_hour = nullif(coalesce($8, max_per_hour), 0),
+               max_per_day = nullif(coalesce($9, max_per_day), 0)
 WHERE vdn_id = $1 RETURNING vdn_id
 
 -- name: set_webhook_secret
 UPDATE vdn SET webhook_secret = $2 WHERE vdn_id = $1 RETURNING vdn_id
 
 -- name: vdn
-SELECT vdn_id, time_zone, edition, max_active, recycle, webhook_secret, trunk_group FROM vdn WHERE vdn_id = $1
+SELECT vdn_id, time_zone, edition, max_active, recycle, webhook_secret, trunk_group, max_per_minute, max_per_hour,
+       max_per_day
+FROM vdn WHERE vdn_id = $1
 
 -- name: all_vdns
-SELECT vdn_id, time_zone, edition, max_active, recycle, webhook_secret, trunk_group FROM vdn ORDER BY vdn_id
+SELECT vdn_id, time_zone, edition, max_active, recycle, webhook_secret, trunk_group, max_per_minute, max_per_hour,
+       max_per_day
+FROM vdn ORDER BY vdn_id
 
 -- name: create_key
 INSERT INTO access_key (vdn_id, ak, sealed, created_at) VALUES ($1, $2, $3, $4)

@@ -1,4 +1,4 @@
-"""The words of the house: values without behaviour that reaches outside.
+"""The words of the house: values without behaviour that reaches outside; those of calls are in `calls.py`.
 
 Names are those of `docs/glossary.md`. Wire names (camelCase) stop at `wire/`. Every instant is an aware
 `datetime` in UTC.
@@ -9,9 +9,53 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum, StrEnum
-from uuid import UUID
+from typing import Final
 
 import msgspec
+
+from outdial.model.calls import (
+    Answered,
+    Attempt,
+    CallRecord,
+    CallResult,
+    Delivery,
+    Disposition,
+    Ended,
+    EngineStanding,
+    HeldCampaign,
+    Fate,
+    HungUpBy,
+    Inquiry,
+    OpenCall,
+    Originate,
+    Ringing,
+    Room,
+    Settlement,
+    SwitchEvent,
+    TrunkState,
+)
+
+__all__ = [
+    "Answered",
+    "Attempt",
+    "CallRecord",
+    "CallResult",
+    "Delivery",
+    "Disposition",
+    "Ended",
+    "EngineStanding",
+    "HeldCampaign",
+    "Fate",
+    "HungUpBy",
+    "Inquiry",
+    "OpenCall",
+    "Originate",
+    "Ringing",
+    "Room",
+    "Settlement",
+    "SwitchEvent",
+    "TrunkState",
+]
 
 
 class Edition(StrEnum):
@@ -29,6 +73,24 @@ class Recycle(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Caps:
+    """How often one number is called by all campaigns of a VDN, at most; None: any number of times.
+
+    Minute and hour slide, the day is that of the VDN's clock.
+    """
+
+    per_minute: int | None = None
+    per_hour: int | None = None
+    per_day: int | None = None
+
+    def __bool__(self) -> bool:
+        return (self.per_minute, self.per_hour, self.per_day) != (None, None, None)
+
+
+NO_CAPS: Final = Caps()
+
+
+@dataclass(frozen=True, slots=True)
 class Vdn:
     """A tenant. `max_active` is the quota of active campaigns per kind (semantics.md §5).
 
@@ -42,6 +104,7 @@ class Vdn:
     recycle: Recycle = Recycle.KEEP
     webhook_secret: str | None = field(default=None, repr=False)
     trunk_group: str = "default"
+    caps: Caps = NO_CAPS
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,13 +218,15 @@ class RetryPolicy:
     """Which numbers are tried again (wire/campaign-api.md §5.1). Without days and rules: none.
 
     `days` and `tries_a_day`: every number that was not reached, so often on so many days. `rules`: by the
-    result of the attempt. `never`: fail codes after which a number is not tried again.
+    result of the attempt. `never`: fail codes after which a number is not tried again. `number_type`: the
+    type of number that the policy names; "": every type.
     """
 
     days: int = 0
     tries_a_day: int = 0
     rules: tuple[RetryRule, ...] = ()
     never: tuple[str, ...] = ()
+    number_type: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +244,8 @@ class Campaign:
     `windows` has three slots; a slot without a window is None; `special_windows` has three or none.
     `max_alerting_time` is in seconds. `priority` 1 is first when campaigns share the trunks. `max_cps` (calls
     a second) and `max_channels` (calls at the same time) bound this campaign alone; None: unbounded.
+    `launch_rest`: calls of the last launch that found no room; `next_send_at`: when `max_cps` allows more.
+    `caller_turn` counts the calls, so that calling numbers of one priority take turns.
     """
 
     vdn_id: int
@@ -205,6 +272,9 @@ class Campaign:
     special_dates: tuple[SpecialDate, ...] = ()
     retry: RetryPolicy = RetryPolicy()
     caller_numbers: tuple[CallerNumber, ...] = ()
+    launch_rest: int = 0
+    next_send_at: datetime | None = None
+    caller_turn: int = 0
 
 
 class CallData(msgspec.Struct, frozen=True, gc=False):
@@ -222,9 +292,10 @@ class CallData(msgspec.Struct, frozen=True, gc=False):
 class ContactState(StrEnum):
     """The state of a stored number (semantics.md §6)."""
 
-    READY = "ready"  # dialing -> ready: a retry or a withdrawn attempt, `due_at` says when
+    READY = "ready"  # dialing -> ready: a withdrawn attempt; waiting -> ready: `due_at` has come (promote)
     DIALING = "dialing"  # ready -> dialing (claim)
-    DONE = "done"  # ready, dialing -> done (settle, end, retire, blacklist)
+    WAITING = "waiting"  # dialing -> waiting: a retry; ready -> waiting: postponed; `due_at` says until when
+    DONE = "done"  # ready, waiting, dialing -> done (settle, end, retire, blacklist)
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,34 +311,6 @@ class BlacklistEntry:
     expires_at: datetime | None = None
     restrict_times: int | None = None
     restrict_period: str | None = None
-
-
-class Disposition(StrEnum):
-    """How an attempt, or a number without one, ended. `disposition.py` maps it to its failCode."""
-
-    ANSWERED = "ANSWERED"
-    MACHINE = "MACHINE"
-    BUSY = "BUSY"
-    NO_ANSWER = "NO_ANSWER"  # the network or the callee let it ring out
-    RING_TIMEOUT = "RING_TIMEOUT"  # we gave up at max_alerting_time
-    INVALID = "INVALID"
-    REJECTED = "REJECTED"
-    CONGESTION = "CONGESTION"
-    NO_REPLY = "NO_REPLY"  # the carrier never said a word
-    FAILED = "FAILED"
-    UNKNOWN = "UNKNOWN"
-    BLACKLISTED = "BLACKLISTED"
-    RECYCLED = "RECYCLED"
-    NOT_ATTEMPTED = "NOT_ATTEMPTED"
-    NOT_ALLOWED = "NOT_ALLOWED"
-    BAD_CALLER = "BAD_CALLER"  # the calling number cannot be sent
-
-
-class HungUpBy(StrEnum):
-    """Which side ended a call."""
-
-    CALLER = "caller"
-    CALLEE = "callee"
 
 
 # -- trunks ----------------------------------------------------------------------------------------------
@@ -312,191 +355,3 @@ class Trunk:
     timer_b: float = 4.0
     ping_every: int = 30
     enabled: bool = True
-
-
-# -- what a switch is asked and what it says -------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Originate:
-    """The order to place one call. `attempt_id` is the call's id at the switch.
-
-    VDN and campaign choose the route; `device_sign` names the call flow, which reads `call_data` and
-    `session_id`. `max_alerting_time` is in seconds.
-    """
-
-    attempt_id: UUID
-    called: str
-    caller: str
-    vdn_id: int = 0
-    campaign_id: int = 0
-    device_sign: str = ""
-    call_data: str | None = field(default=None, repr=False)
-    session_id: str | None = None
-    max_alerting_time: int = 60
-
-
-@dataclass(frozen=True, slots=True)
-class OpenCall:
-    """A call that a switch is asked about: what it needs to find it again, or to end what a dead run left.
-
-    `dialog` is the switch's own text about the answered call, as `Answered` brought it.
-    """
-
-    attempt_id: UUID
-    vdn_id: int
-    called: str
-    caller: str
-    dialog: str = field(default="", repr=False)
-    answered_at: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Room:
-    """How many calls can be placed right now over `group`: the trunks that some VDNs share."""
-
-    group: str
-    calls: int
-
-
-@dataclass(frozen=True, slots=True)
-class Ringing:
-    """The callee is alerted."""
-
-    attempt_id: UUID
-
-
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """The call was answered.
-
-    `dialog` is not empty when the switch waits to acknowledge the call until that text is stored: it is
-    what a later run needs to end the call.
-    """
-
-    attempt_id: UUID
-    dialog: str = field(default="", repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class CallRecord:
-    """What a switch tells of a call beyond its end.
-
-    `keys` were pressed by the callee, `steps` of the call flow were gone through, `detector` is the verdict
-    of the answering-machine detection; the counts are RTP packets.
-    """
-
-    trunk: str | None = None
-    keys: str = field(default="", repr=False)
-    steps: tuple[str, ...] = ()
-    detector: str | None = None
-    rtp_sent: int | None = None
-    rtp_received: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """The call is over. `cause` is Q.850, `sip_status` RFC 3261; `machine` the detector's verdict."""
-
-    attempt_id: UUID
-    cause: int | None = None
-    sip_status: int | None = None
-    answered: bool = False
-    hung_up_by: HungUpBy | None = None
-    machine: bool = False
-    record: CallRecord | None = None
-
-
-SwitchEvent = Ringing | Answered | Ended
-
-
-class Fate(StrEnum):
-    """What a switch knows of an attempt id."""
-
-    ALIVE = "alive"
-    UNSEEN = "unseen"  # proven: this id was never originated
-    CANNOT_TELL = "cannot tell"
-
-
-@dataclass(frozen=True, slots=True)
-class Inquiry:
-    """A switch's word about one attempt id; `answered` only when alive."""
-
-    attempt_id: UUID
-    fate: Fate
-    answered: bool = False
-
-
-# -- results ---------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """One call of a contact: the committed intent, and how far it was known to have come."""
-
-    vdn_id: int
-    campaign_id: int
-    contact_id: int
-    attempt_id: UUID
-    attempt_no: int
-    called: str
-    caller: str
-    max_alerting_time: int
-    intent_at: datetime
-    session_id: str | None = None
-    call_data: str | None = field(default=None, repr=False)
-    sent_at: datetime | None = None
-    ringing_at: datetime | None = None
-    answered_at: datetime | None = None
-    dialog: str = field(default="", repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Settlement:
-    """The end of one attempt, ready to be stored."""
-
-    vdn_id: int
-    attempt_id: UUID
-    disposition: Disposition
-    ended_at: datetime
-    ringing_at: datetime | None = None
-    answered_at: datetime | None = None
-    cause: int | None = None
-    sip_status: int | None = None
-    hung_up_by: HungUpBy | None = None
-    sent_at: datetime | None = None
-    record: CallRecord | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class CallResult:
-    """A final result as it leaves the house. `result_id` is stable over every delivery.
-
-    `attempt_id` is None for a number that ended without a call. `call_at` is when the attempt's intent
-    was committed, or when the number ended.
-    """
-
-    result_id: UUID
-    vdn_id: int
-    campaign_id: int
-    contact_id: int
-    attempt_id: UUID | None
-    called: str
-    session_id: str | None
-    custom_field: str | None
-    disposition: Disposition
-    call_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """A result on its way to its receiver: one row of the outbox, leased to this process.
-
-    `pushes` counts the pushes that failed before this one (each is one POST and one immediate repeat).
-    """
-
-    result: CallResult
-    url: str
-    pushes: int
-    time_zone: str
-    webhook_secret: str | None = field(default=None, repr=False)
