@@ -35,6 +35,7 @@ from outdial.dialing import (
     Event,
     HangUp,
     Inquire,
+    Key,
     NotSent,
     Now,
     Place,
