@@ -95,7 +95,14 @@ class TestSrv:
     def test_a_dot_says_no(self) -> None:
         """RFC 2782: the service is decidedly not there, and the name's addresses are not tried."""
         zone = {**self.ZONE, ("SRV", "_sip._udp.a.example"): [Srv(0, 0, 0, ".")]}
-        assert hops(Target("a.example", None, "udp"), zone) == []
+        answers = {Question(*key): records for key, records in zone.items()}
+        assert order(Target("a.example", None, "udp"), answers, Random(1)) == []
+
+    def test_a_hop_is_tried_once(self) -> None:
+        """Where two records name the same."""
+        records = [Srv(1, 0, 5060, "192.0.2.1"), Srv(2, 0, 5060, "192.0.2.1"), Srv(3, 0, 5061, "192.0.2.1")]
+        zone: Zone = {("SRV", "_sip._udp.a.example"): records}
+        assert [port for _, _, port in hops(Target("a.example", None, "udp"), zone)] == [5060, 5061]
 
     def test_weights(self) -> None:
         """First place in proportion to the weight; seldom one of weight 0; the same seed, the same order."""

@@ -157,6 +157,10 @@ class TestRead:
         assert ((media.codec, media.codec_pt), media.event_pt) == (codec, event)
         assert (media.address, media.port) == ("127.0.0.1", 6000)
 
+    def test_the_streams_own_address(self) -> None:
+        """A c= line below the m= line goes before the session's (RFC 4566 §5.7)."""
+        assert read(SDP.replace(b"a=ptime", b"c=IN IP4 127.0.0.9\r\na=ptime")).address == "127.0.0.9"
+
     @pytest.mark.parametrize("value", [b"0", b"x", b"1000", b""])
     def test_ptime(self, value: bytes) -> None:
         """What is no time of a packet is none; a fraction is cut."""
