@@ -259,7 +259,9 @@ def media_of(settings: Settings) -> Callable[[Hop, Callable[[str, int], None]], 
     }
 
     def opened_media(hop: Hop, on_key: Callable[[str, int], None]) -> MediaSession:
-        return MediaSession(ticker, ranges[":" in hop.host].allocate(), on_key=on_key)
+        # Silence between prompts: jitter buffers give up their last frames only when more comes, and carriers
+        # end calls from which nothing does.
+        return MediaSession(ticker, ranges[":" in hop.host].allocate(), on_key=on_key, comfort=True)
 
     return opened_media
 

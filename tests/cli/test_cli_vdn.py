@@ -68,7 +68,7 @@ def test_create_list_set(run: Run) -> None:
     assert run("vdn", "set", "1", "--trunk-group", "b") == (0, "VDN 1 changed\n", "")
     assert listed(run)[0] == DEFAULTS | {"trunkGroup": "b"}
     assert run("vdn", "set", "7", "--max-per-day", "0", "--max-per-hour", "2").code == 0
-    assert listed(run) == [DEFAULTS, seven | {"maxActive": 0, "maxPerDay": None, "maxPerHour": 2}]
+    assert listed(run)[1] == seven | {"maxActive": 0, "maxPerDay": None, "maxPerHour": 2}
 
 
 def test_a_vdn_is_not_made_twice(run: Run) -> None:

@@ -57,7 +57,7 @@ class Caller:
         ticker, ports = Ticker(), PortRange(host, 30000, 40000)
 
         def open_media(hop: Hop, on_key: Callable[[str, int], None]) -> MediaSession:
-            return MediaSession(ticker, ports.allocate(), on_key=on_key)
+            return MediaSession(ticker, ports.allocate(), on_key=on_key, comfort=True)
 
         async def trunking() -> Trunking:
             return self.trunking

@@ -93,6 +93,7 @@ async def test_a_prompt_has_the_right_frequency_and_no_gap(softphone: tuple[int,
         caller.shelf.prompts["tone"] = SILENCE * RATE + tone()  # a second in which its audio gets ready
         ended = await caller.call(NUMBER, device_sign="f")
         assert ended.answered
+        await caller.until(lambda: recorded(folder))
     frames = heard(folder)
     loud = [n for n, frame in enumerate(frames) if level(frame) > 1000]
     assert loud, "nothing was heard"
@@ -109,10 +110,17 @@ def tone() -> bytes:
     return bytes(map(encoder(), samples))
 
 
+def recorded(folder: Path) -> bool:
+    """Whether baresip has closed its recording: only then its header knows the length."""
+    (file,) = folder.glob("dump-*-dec.wav")
+    data = file.read_bytes()
+    return int.from_bytes(data[WAV_HEADER - 4 : WAV_HEADER], "little") == len(data) - WAV_HEADER > 0
+
+
 def heard(folder: Path) -> list[array[int]]:
     """What baresip decoded, in frames of 20 ms."""
     (file,) = folder.glob("dump-*-dec.wav")
-    data = file.read_bytes()[WAV_HEADER:]  # its lengths are written when it is closed
+    data = file.read_bytes()[WAV_HEADER:]
     samples = array("h", data[: len(data) // 2 * 2])
     return [samples[at : at + 160] for at in range(0, len(samples) - 160, 160)]
 

@@ -21,7 +21,16 @@ from typing import Final, Protocol
 import structlog
 
 from outdial.errors import SwitchError
-from outdial.sip.message import Malformed, ParseError, Request, Response, StreamParser, parse, response_to
+from outdial.sip.message import (
+    BadRequest,
+    Malformed,
+    ParseError,
+    Request,
+    Response,
+    StreamParser,
+    parse,
+    response_to,
+)
 from outdial.sip.words import Effect, Hop, Transmit
 
 log = structlog.get_logger()
@@ -147,6 +156,12 @@ class Endpoint:
         self._streams.clear()
         self._conversations.clear()
 
+    @property
+    def families(self) -> tuple[str, ...]:
+        """The DNS types of the addresses that we can send to."""
+        kinds = {socket.AF_INET: "A", socket.AF_INET6: "AAAA"}
+        return tuple(kind for family, kind in kinds.items() if family in self._udp)
+
     # -- our own addresses -----------------------------------------------------------------------------
 
     def local(self, hop: Hop) -> tuple[str, int]:
@@ -254,11 +269,19 @@ class Endpoint:
                 continue
             if len(data) <= 4 and not data.strip(b"\r\n\0"):
                 continue  # a keep-alive
-            try:
-                message = parse(data)
-                self._receive(message, Hop("udp", address[0], address[1]))
-            except ParseError:
-                self.counts["malformed"] += 1
+            self._hear(data, Hop("udp", address[0], address[1]))
+
+    def _hear(self, data: bytes, source: Hop) -> None:
+        try:
+            self._receive(parse(data), source)
+        except ParseError as error:
+            self._malformed(error.request if isinstance(error, BadRequest) else None, source)
+
+    def _malformed(self, request: Request | None, source: Hop) -> None:
+        """Count it. A peer's request that can be answered gets 400 (RFC 3261 §8.2); an ACK never does."""
+        self.counts["malformed"] += 1
+        if request is not None and source.host in self._peers and request.method != "ACK":
+            self._send(response_to(request, 400, "Bad Request").to_bytes(), source)
 
     def _receive(self, message: Request | Response, source: Hop) -> None:
         entry = self._conversations.get(message.call_id)
@@ -358,12 +381,13 @@ class Endpoint:
             stream.transport.abort()
             return
         for message in messages:
+            if isinstance(message, Malformed):
+                self._malformed(message.request, stream.hop)
+                continue
             try:
-                if isinstance(message, Malformed):
-                    raise ParseError(message.reason)
                 self._receive(message, stream.hop)
             except ParseError:
-                self.counts["malformed"] += 1
+                self._malformed(None, stream.hop)
 
     def _stream_lost(self, stream: _Stream, *, lost: bool) -> None:
         if not lost:

@@ -111,7 +111,7 @@ class Gateway:
         return hop is not None and self._endpoint.ready(hop)
 
     async def _reach(self) -> None:
-        found = await self._resolver.locate(target_of(self.trunk))
+        found = await self._resolver.locate(target_of(self.trunk, self._endpoint.families))
         if set(found) != set(self._hops):
             self._hops = found
         if self.trunk.transport != "udp":
@@ -220,11 +220,11 @@ def _ignore(effect: Effect) -> None:
     """Registrations and pings tell nothing: they are looked at."""
 
 
-def target_of(trunk: Trunk) -> Target:
+def target_of(trunk: Trunk, families: tuple[str, ...] = ("A", "AAAA")) -> Target:
     """What is to be located: the outbound proxy where there is one, else the trunk's host."""
     if trunk.outbound_proxy is None:
-        return Target(trunk.host, trunk.port, trunk.transport)
+        return Target(trunk.host, trunk.port, trunk.transport, families)
     host, _, port = trunk.outbound_proxy.rpartition(":")
     if host and port.isdigit() and not host.endswith(":"):
-        return Target(host.removeprefix("[").removesuffix("]"), int(port), trunk.transport)
-    return Target(trunk.outbound_proxy.removeprefix("[").removesuffix("]"), None, trunk.transport)
+        return Target(host.removeprefix("[").removesuffix("]"), int(port), trunk.transport, families)
+    return Target(trunk.outbound_proxy.removeprefix("[").removesuffix("]"), None, trunk.transport, families)

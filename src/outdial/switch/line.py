@@ -166,6 +166,16 @@ class Line:
         if self._call is not None and not self.over:
             self._desk.endpoint.perform(self._call, self._call.hang_up(self._loop.time(), cause))
 
+    def close(self) -> None:
+        """Let go of what it holds here. Its end is not told any more."""
+        self.over = True
+        if self._next is not None:
+            self._next.cancel()
+        if self._talk is not None:
+            self._talk.over()
+        if self._media is not None:
+            self._media.close()
+
     # -- what the far end says -------------------------------------------------------------------------
 
     def _hear(self, call: Call, effect: Effect) -> None:

@@ -229,6 +229,8 @@ class SipSwitch:
             async with asyncio.timeout(_CLOSE_TIME):
                 while self._lines:  # noqa: ASYNC110  # each line ends by itself
                     await asyncio.sleep(0.02)
+        for line in self._lines.values():
+            line.close()
         for gateway in self._gateways.values():
             await gateway.close()
         await self._endpoint.close()

@@ -10,6 +10,9 @@ from outdial import flow
 from outdial.amd import AmdThresholds, BeepDetector, Detector
 from outdial.flow import FlowAction, FlowEvent, FlowRun
 
+_PLAYED_OUT: Final = 0.2
+"""Seconds between the last audio that we sent and our BYE: it still stands in the far end's jitter buffer."""
+
 _VERDICT_SLACK: Final = 0.5
 """Seconds more than the detector's own time: a far end that sends no audio is judged too."""
 
@@ -64,6 +67,7 @@ class Talk:
         self._thresholds = thresholds
         self._timers: set[asyncio.TimerHandle] = set()
         self._saying: asyncio.Task[None] | None = None
+        self._sounded = False
         self._loop = asyncio.get_running_loop()
         self.verdict: str | None = None
         """Who answered, as the detector heard it."""
@@ -123,7 +127,7 @@ class Talk:
                     self._wait_for_beep()
                 case flow.HangUp(cause, _):
                     self._end()
-                    self._hang_up(cause)
+                    self._loop.call_later(_PLAYED_OUT if self._sounded else 0.0, self._hang_up, cause)
 
     def _after(self, seconds: float, event: FlowEvent) -> None:
         def due() -> None:
@@ -141,7 +145,7 @@ class Talk:
         if len(found) < len(sounds):
             self._loop.call_soon(self.tell, flow.AudioDone(token, played=False))
         else:
-            self._audio.play(b"".join(found), lambda: self.tell(flow.AudioDone(token)))
+            self._sound(b"".join(found), token)
 
     async def _say(self, text: str, token: int) -> None:
         try:
@@ -149,7 +153,11 @@ class Talk:
         except VoiceError:
             self.tell(flow.AudioDone(token, played=False))
         else:
-            self._audio.play(spoken, lambda: self.tell(flow.AudioDone(token)))
+            self._sound(spoken, token)
+
+    def _sound(self, audio: bytes, token: int) -> None:
+        self._sounded = True
+        self._audio.play(audio, lambda: self.tell(flow.AudioDone(token)))
 
     def _stop_audio(self) -> None:
         if self._saying is not None:
