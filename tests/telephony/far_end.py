@@ -144,7 +144,7 @@ class FarEnd(asyncio.DatagramProtocol):
             return
         call.answered = True
         await self._accept(call)
-        while not call.acknowledged and not call.over:  # noqa: ASYNC110  # no BYE before the ACK (RFC 3261 §15)
+        while not call.acknowledged and not call.over:  # no BYE before the ACK (RFC 3261 §15)
             await asyncio.sleep(0.01)
         if not call.over:
             await asyncio.sleep(1.0 if ending == "08" else self._talk)
