@@ -11,7 +11,8 @@ from scripted import Run, error_of
 
 CAMPAIGN = """
     INSERT INTO campaign (vdn_id, name, description, device_type, state, begin_at, end_at, caller_no,
-        max_alerting_time, windows, device_sign, call_count, call_interval, duplicates, on_unknown, created_at)
+        max_alerting_time, windows, device_sign, call_count, call_interval, duplicates, on_unknown,
+        created_at)
     VALUES (1, 'c', '', 3, 'draft', now(), timestamptz '2999-01-01', '1', 30,
             '{0,1440,NULL,NULL,NULL,NULL}', '', 1, 1, 'allow', 'count', now())"""
 
