@@ -88,21 +88,23 @@ def next_open(
 
 def is_special(day: date, special_dates: Sequence[SpecialDate]) -> bool:
     """Whether a local day is one of the special dates (wire/campaign-api.md §4.2)."""
-    return any(_matches(day, special) for special in special_dates)
+    if not special_dates:
+        return False
+    weekday, text = day.isoweekday(), day.isoformat()
+    return any(_matches(weekday, text, special) for special in special_dates)
 
 
-def _matches(day: date, special: SpecialDate) -> bool:
-    """A yearly date that ends before it begins runs over the turn of the year."""
+def _matches(weekday: int, day: str, special: SpecialDate) -> bool:
+    """`day` in ISO form, which compares as it comes. A yearly span may run over the turn of the year."""
     match special.kind:
         case SpecialDateKind.WEEKLY:
-            return day.isoweekday() in special.weekdays
+            return weekday in special.weekdays
         case SpecialDateKind.DATES:
-            return special.first <= day.isoformat() <= special.last
+            return special.first <= day <= special.last
         case SpecialDateKind.YEARLY:
-            month_day = day.isoformat()[5:]
             if special.first <= special.last:
-                return special.first <= month_day <= special.last
-            return month_day >= special.first or month_day <= special.last
+                return special.first <= day[5:] <= special.last
+            return day[5:] >= special.first or day[5:] <= special.last
 
 
 def _intervals(

@@ -46,14 +46,18 @@ def next_try(campaign: Campaign, history: Sequence[Try], now: datetime, tz: tzin
         return None
     tries = [one for one in history if one[0] is not Disposition.UNKNOWN]
     rule = next((rule for rule in campaign.retry.rules if last in rule.dispositions), None)
-    due_at = _by_result(rule, tries, now) if rule is not None else _by_day(campaign, tries, now, tz)
-    return due_at if due_at is not None and _opens(campaign, due_at, tz) is not None else None
+    if rule is None:
+        return _by_day(campaign, tries, now, tz)
+    return _by_result(campaign, rule, tries, now, tz)
 
 
-def _by_result(rule: RetryRule, tries: Sequence[Try], now: datetime) -> datetime | None:
+def _by_result(
+    campaign: Campaign, rule: RetryRule, tries: Sequence[Try], now: datetime, tz: tzinfo
+) -> datetime | None:
     """As many more as the rule says, however often other results came between."""
     ended_so = sum(disposition in rule.dispositions for disposition, _ in tries)
-    return now + timedelta(seconds=rule.interval) if ended_so <= rule.retries else None
+    due_at = now + timedelta(seconds=rule.interval)
+    return due_at if ended_so <= rule.retries and _opens(campaign, due_at, tz) is not None else None
 
 
 def _by_day(campaign: Campaign, tries: Sequence[Try], now: datetime, tz: tzinfo) -> datetime | None:
