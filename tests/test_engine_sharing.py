@@ -133,6 +133,8 @@ async def test_max_cps_holds_in_every_second_over_engines_and_restarts(
     sent = sorted(datetime.fromisoformat(one["at"]) for one in carrier.orders)
     assert len(sent) == 40
     assert all(later - first >= timedelta(seconds=1) for first, later in zip(sent, sent[8:], strict=False))
+    apart = timedelta(seconds=0.1)
+    assert all(later - first >= apart for first, later in zip(sent, sent[2:], strict=False)), "no bursts"
     assert await house.sql.fetchval("SELECT count(DISTINCT epoch) FROM attempt") >= 2
 
 
