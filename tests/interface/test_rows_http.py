@@ -65,7 +65,12 @@ def test_unknown_path_is_404(face: Face, path: str) -> None:
     [
         ("1/calldata/1", {"POST"}),
         ("1", {"GET", "POST"}),
-        ("1/1", {"GET", "DELETE"}),
+        ("1/1", {"GET", "PUT", "DELETE"}),
+        ("1/retryPolicy/1", {"GET", "POST"}),
+        ("1/holiday/1", {"GET", "POST", "PUT", "DELETE"}),
+        ("1/holiday/1/1", {"DELETE"}),
+        ("/rest/isales/v2/openapi/campaigns/1", {"POST"}),
+        ("/rest/isales/v2/openapi/campaigns/1/1", {"PUT"}),
         ("1/1/pause", {"PUT"}),
         ("1/1/resume", {"PUT"}),
         ("1/blocklist", {"DELETE"}),
