@@ -302,7 +302,7 @@ class World:
         self.seen["full"] += full
         unknown = self.chance(0.05) and not self.calm
         if attempts:
-            self.check_pace(key, len(attempts), new=new, known=run == self.run and not unknown)
+            self.check_pace(key, len(attempts), run, new=new, known=not unknown)
         if unknown:
             self.seen["commit unknown"] += 1
             self.of_this_run(0, lambda: self.report(run, ClaimFailed(key)))
@@ -348,16 +348,16 @@ class World:
                 self.promised.pop(event.key, None)
             self.tell(event)
 
-    def check_pace(self, key: Key, calls: int, *, new: bool, known: bool) -> None:
+    def check_pace(self, key: Key, calls: int, run: int, *, new: bool, known: bool) -> None:
         """At most `call_count` calls in a launch; the next begins `call_interval` later.
 
-        Only who knows of a launch can tell a clock that jumps from time that passes.
+        Only who knows of a launch can tell a clock that jumps from time that passes: not a dead run.
         """
         timer, launch = self.campaigns[key].campaign.pacing, self.launches[key]
         if new:
-            if self.jumped < launch.began or launch.run == self.run:
+            if self.jumped < launch.began or launch.run == run == self.run:
                 assert self.mono >= launch.began + timer.call_interval - 1e-6, "too fast"
-            launch.began, launch.calls, launch.run = self.mono, 0, self.run if known else 0
+            launch.began, launch.calls, launch.run = self.mono, 0, run if known else 0
         launch.calls += calls
         assert launch.calls <= timer.call_count, "too many"
 

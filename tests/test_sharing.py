@@ -12,7 +12,7 @@ from outdial import pacing
 from outdial.dialing import Claimed, NotSent, PacedCampaign, Stop, SwitchUp
 from outdial.dialing.schedule import CHANNEL_LOOK, ClaimSchedule
 from outdial.dialing.words import ROOM_LOOK, Now
-from outdial.model import Disposition, Ended, Room, TimerPacing
+from outdial.model import CampaignState, Disposition, Ended, Room, TimerPacing
 from playbook import NOON, Playbook, attempt, claim, paced, place, settled, withdraw
 
 BUSY_TIMER = TimerPacing("main", 50, 10)
@@ -34,8 +34,9 @@ class Line:
     def look(self, rate: int, *, waiting: set[int] | None = None) -> list[int]:
         """One look: who was given how much. Every claim is filled, and its calls leave."""
         self.now = Now(self.now.wall + timedelta(seconds=ROOM_LOOK), self.now.mono + ROOM_LOOK)
-        wants = [one for key, one in self.of.items() if waiting is None or key[1] in waiting]
-        self.schedule.load(wants, self.now)
+        gone = [key for key in self.of if waiting is not None and key[1] not in waiting]
+        paused = {key: paced(campaign_id=key[1], state=CampaignState.SUSPENDED) for key in gone}
+        self.schedule.load({**self.of, **paused}.values(), self.now)
         order, left = [], rate
 
         def room(_: int) -> Room:
@@ -85,6 +86,7 @@ def test_equals_take_turns(rate: int) -> None:
 def test_a_campaign_that_comes_back_does_not_catch_up() -> None:
     """It was away for a hundred calls: it takes its turn like the others, and no more."""
     line = Line(*crowd(3, 3))
+    line.look(2)
     for _ in range(100):
         line.look(1, waiting={1})
     before = line.given.copy()

@@ -142,7 +142,7 @@ async def test_a_lost_connection_before_commit_is_certain(database: str) -> None
     try:
         with pytest.raises(StoreUnavailable):
             async with db.transaction() as tx:
-                await tx.execute("create_vdn", 1, "UTC", "2023-09", 20, "keep", _NOW, "default")
+                await tx.execute("create_vdn", *_VDN)
                 await _kill_backends_of(database, db.name)
                 await tx.fetchval("vdn", 1)
         assert await db.fetchrow("vdn", 1) is None
@@ -168,7 +168,7 @@ async def test_a_commit_whose_answer_was_lost_is_looked_up(
         with monkeypatch.context() as patched:
             patched.setattr(asyncpg.Connection, "execute", dies_after)
             async with db.transaction() as tx:
-                await tx.execute("create_vdn", 1, "UTC", "2023-09", 20, "keep", _NOW, "default")
+                await tx.execute("create_vdn", *_VDN)
         assert await db.fetchrow("vdn", 1) is not None
     finally:
         await db.close()
@@ -196,7 +196,7 @@ async def test_a_commit_that_nobody_can_tell_of_is_unknown(
             patched.setattr(asyncpg.Connection, "execute", dies_before)
             with pytest.raises(CommitUnknown):
                 async with db.transaction() as tx:
-                    await tx.execute("create_vdn", 1, "UTC", "2023-09", 20, "keep", _NOW, "default")
+                    await tx.execute("create_vdn", *_VDN)
                     patched.setattr(asyncpg, "connect", unreachable)
     finally:
         await db.close()
@@ -213,3 +213,4 @@ async def _kill_backends_of(dsn: str, name: str) -> None:
 
 
 _NOW = datetime(2026, 1, 1, tzinfo=UTC)
+_VDN = (1, "UTC", "2023-09", 20, "keep", _NOW, "default", None, None, None)

@@ -28,7 +28,6 @@ class Share:
     group: str = ""
     equals: tuple[str, int] | None = None
     taken: int = 0
-    waits: bool = False
 
     @property
     def order(self) -> tuple[int, int, Key]:
@@ -36,14 +35,12 @@ class Share:
         return self.priority, self.taken, self.key
 
     def enter(self, group: str, counts: Mapping[tuple[str, int], int]) -> None:
-        """Wait for room. Who begins to wait, or waits among others now, counts from where they stand."""
+        """Wait for room. Who begins to wait counts from where the others stand; who waited stands there."""
         equals = (group, self.priority)
         count = counts.get(equals, 0)
         if equals != self.equals:
             self.group, self.equals, self.taken = group, equals, count
-        elif not self.waits:
-            self.taken = max(self.taken, count)
-        self.waits = True
+        self.taken = max(self.taken, count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +87,6 @@ class Trunks:
 
     def promise(self, share: Share, calls: int) -> Promise:
         """A claim of so many is under way."""
-        share.waits = False
         self._promised[share.group] += calls
         self._counts[share.group, share.priority] = share.taken
         return Promise(share.group, calls)

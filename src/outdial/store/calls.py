@@ -170,7 +170,7 @@ class Calls:
 
     async def facts(self, vdn_id: int, campaign_id: int) -> Facts | None:
         """What holds a campaign back can be judged by this; None for one that is not of this VDN."""
-        row = await self._db.fetchrow("facts", vdn_id, campaign_id, self._now())
+        row = await self._db.fetchrow("facts", vdn_id, campaign_id)
         if row is None:
             return None
         return Facts(

@@ -98,7 +98,7 @@ WHERE n.vdn_id = $1 AND n.contact_id = gone.contact_id AND n.state = 'dialing'
 RETURNING gone.called, gone.intent_at, coalesce(v.max_per_minute, v.max_per_hour, v.max_per_day) IS NOT NULL AS counted
 
 -- name: enter_numbers
--- When these numbers ($2, in number order) were called, fresh under their locks. $3: now
+-- When these numbers ($2, in the order of their bytes) were called, fresh under their locks. $3: now
 INSERT INTO called_count (vdn_id, number, calls, touched_at)
 SELECT $1, number, '{}', $3 FROM unnest($2::text[]) n(number)
 ON CONFLICT (vdn_id, number) DO UPDATE SET touched_at = excluded.touched_at
@@ -112,7 +112,7 @@ FROM unnest($2::text[], $3::integer[]) s(number, calls) WHERE k.vdn_id = $1 AND 
 
 -- name: lock_counts
 SELECT number, calls FROM called_count WHERE vdn_id = $1 AND number = ANY($2::text[])
-ORDER BY number FOR NO KEY UPDATE
+ORDER BY number COLLATE "C" FOR NO KEY UPDATE
 
 -- name: set_calls
 UPDATE called_count SET calls = $3 WHERE vdn_id = $1 AND number = $2
