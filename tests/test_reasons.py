@@ -32,7 +32,7 @@ LATER = NOON + MINUTE
 
 def facts(*, of: dict[str, Any] | None = None, **changes: Any) -> Facts:
     """A campaign that nothing holds back, but for the changes."""
-    given: dict[str, Any] = {"time_zone": "UTC", "due": 5, "engines": (UP,), **changes}
+    given: dict[str, Any] = {"time_zone": "UTC", "trunk_group": "main", "due": 5, "engines": (UP,), **changes}
     return Facts(campaign(**(of or {})), **given)
 
 
@@ -111,3 +111,10 @@ def test_a_part_of_the_numbers_is_told_from_all_of_them() -> None:
     [every] = reasons(facts(due=0, retry=Held(2, LATER)), NOON)
     assert some.sentence == "2 numbers wait for their next try"
     assert every.sentence == "all 2 numbers left wait for their next try"
+
+
+def test_a_trunk_of_another_group_is_no_reason() -> None:
+    """Only the trunks that would carry the VDN's calls are named."""
+    other = TrunkState("east", "other", "all channels in use")
+    assert reasons(facts(engines=(EngineStanding(True, (other, OPEN)),)), NOON) == []
+    assert reasons(facts(engines=(EngineStanding(True, (other,)),)), NOON) == []

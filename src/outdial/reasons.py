@@ -74,6 +74,7 @@ class Facts:
     refused: int = 0
     in_flight: int = 0
     engines: tuple[EngineStanding, ...] = ()
+    trunk_group: str = "default"
 
 
 def reasons(facts: Facts, now: datetime) -> list[Reason]:
@@ -157,7 +158,8 @@ def _engines(facts: Facts) -> Iterator[Reason]:
     if not any(engine.switch for engine in facts.engines):
         yield Reason(Cause.SWITCH_DOWN, "no engine has its switch: the engine's log says why")
     yield from (Reason(Cause.HELD, why) for why in _held(facts))
-    yield from _trunks([trunk for engine in facts.engines for trunk in engine.trunks])
+    trunks = [trunk for engine in facts.engines for trunk in engine.trunks]
+    yield from _trunks([trunk for trunk in trunks if trunk.group == facts.trunk_group])
 
 
 def _held(facts: Facts) -> list[str]:

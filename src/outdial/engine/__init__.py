@@ -1,7 +1,9 @@
 """The asyncio shell of the dialer.
 
 shell.py    one run: it claims, gives the switch its orders, feeds back what happens; lease, recovery, stop
+claiming.py one claim under the campaign's lock
 ledger.py   ends of attempts, kept until they are stored
+trunking.py what a SIP switch asks the store
 host.py     who of this machine's runs is gone
 """
 

@@ -12,48 +12,39 @@ import contextlib
 import os
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import replace
-from datetime import datetime, timedelta
-from functools import partial
+from datetime import timedelta
 from typing import Any, Final
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import structlog
 
-from outdial import calendar, pacing
-from outdial.campaigns import callers
 from outdial.dialing import (
     SEND_WITHIN,
     Action,
     Adopted,
-    Candidate,
     Claim,
-    Claimed,
     ClaimFailed,
     Confirm,
     Dialer,
     Event,
     HangUp,
     Inquire,
-    Key,
     NotSent,
     Now,
     Place,
     Remember,
-    Selection,
     Settle,
     Stop,
     SwitchDown,
     SwitchUp,
     Told,
     Withdraw,
-    select,
 )
+from outdial.engine.claiming import Claiming
 from outdial.engine.host import lives, this_host
 from outdial.engine.ledger import Ledger
 from outdial.errors import CommitUnknown, StoreUnavailable, SwitchError
-from outdial.model import Attempt, Campaign, Disposition, EngineStanding, HeldCampaign, Originate, SwitchEvent
-from outdial.store import calls
+from outdial.model import Attempt, EngineStanding, HeldCampaign, Originate, SwitchEvent
 from outdial.store.calls import Fenced
 from outdial.store.postgres import Connection, utc_now
 from outdial.store.store import Store
@@ -70,9 +61,6 @@ RECOVER_AFTER: Final = timedelta(seconds=SEND_WITHIN + 0.6)
 MAX_WAITING: Final = 1000
 """Settlements that may wait to be stored before nothing more is claimed."""
 
-MAX_HELD: Final = 200
-"""Held campaigns that an engine names in its standing."""
-
 _LOOK_EVERY: Final = 1.0
 _AUDIT_EVERY: Final = 10.0
 _ORPHANS_KEPT: Final = 600.0
@@ -82,11 +70,6 @@ which a COMMIT of unknown fate may still turn up; between looks whether a lost s
 
 _FLUSH_TIME: Final = 3.0
 """Seconds for storing what waits when the engine stops; what is not stored then, the next run recovers."""
-
-_CLAIM_ROUNDS: Final = 10
-_CLAIM_TIME: Final = 0.3
-_CLAIM_MORE: Final = 100
-"""A claim whose candidates are blacklisted looks further: so often, so long (s), so many at a time."""
 
 
 def read_clock() -> Now:
@@ -120,12 +103,11 @@ class Engine:
         self._stirred = asyncio.Event()
         self._woken = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._pending: set[UUID] = set()  # intended by a claim that has not reported yet
+        self._claiming = Claiming(store, switch, clock)
         self._orphans: dict[UUID, float] = {}  # intended by a claim whose fate is unknown
         self._renewed_at = 0.0
         self._fence_after = 0.0
         self._said: EngineStanding | None = None
-        self._held: dict[Key, str] = {}
         self._audit_at = 0.0
         self._listener: Connection = None
 
@@ -278,7 +260,7 @@ class Engine:
         ids: set[UUID] = set()
         event: Event = ClaimFailed(key)
         try:
-            event = await self._claimed(wanted, ids)
+            event = await self._claiming.claim(wanted, self._epoch, ids)
         except Fenced:
             raise
         except CommitUnknown as error:
@@ -292,105 +274,7 @@ class Engine:
             # words may hold numbers.
             log.error("claim failed", vdn=key[0], campaign=key[1], error=type(error).__name__)
         self._tell(event)
-        self._pending -= ids
-
-    async def _claimed(self, wanted: Claim, ids: set[UUID]) -> Claimed:
-        """The transaction of a claim; `ids` learns the attempts it intends. What it returns has committed."""
-        key, began = (wanted.vdn_id, wanted.campaign_id), self._clock().mono
-        async with self._store.calls.claiming(*key, self._epoch) as claim:
-            if claim is None or self._holds(claim.paced.campaign):
-                event = Claimed(key, None, (), began)
-            else:
-                event = await self._take(claim, wanted, began, ids)
-        return event
-
-    def _holds(self, campaign: Campaign) -> bool:
-        """Whether the switch places no call of this campaign at all; why is kept for who asks."""
-        key = (campaign.vdn_id, campaign.campaign_id)
-        why = self._switch.holds(campaign.vdn_id, campaign.pacing.device_sign)
-        self._held.pop(key, None)
-        if why is not None and len(self._held) < MAX_HELD:
-            self._held[key] = why
-        return why is not None
-
-    async def _take(self, claim: calls.Claim, wanted: Claim, began: float, ids: set[UUID]) -> Claimed:
-        """Judge the allowance again, by the campaign under its lock, and intend as many calls.
-
-        A claim that waited too long for the lock intends nothing: its calls could not leave in time.
-        """
-        locked, campaign = self._clock().mono, claim.paced.campaign
-        room = min(wanted.limit, pacing.allowance(campaign, claim.paced.time_zone, claim.now))
-        if locked > began + SEND_WITHIN or (wanted.rest and pacing.is_new_launch(campaign, claim.now)):
-            room = 0
-        free = await claim.free_channels() if room else 0
-        full = bool(room) and not free
-        sends: list[datetime] = []
-        room = min(room, free)
-        if campaign.max_cps is not None:
-            sends = pacing.send_times(campaign, claim.now, room)
-            room = len(sends)
-        attempts, dry = await self._fill(claim, room, began, ids)
-        if attempts:
-            campaign = pacing.launched(campaign, claim.now, len(attempts), dry=dry, sends=sends)
-            await claim.launch(campaign)
-        key, paced = (wanted.vdn_id, wanted.campaign_id), replace(claim.paced, campaign=campaign)
-        send_at = tuple(locked + (at - claim.now).total_seconds() for at in sends[: len(attempts)])
-        return Claimed(key, paced, tuple(attempts), began, send_at, empty=dry and not attempts, full=full)
-
-    async def _fill(
-        self, claim: calls.Claim, room: int, began: float, ids: set[UUID]
-    ) -> tuple[list[Attempt], bool]:
-        """Intend up to `room` calls; whether no more contacts were due."""
-        attempts: list[Attempt] = []
-        limit, rounds = room, 0
-        while room and rounds < _CLAIM_ROUNDS:
-            candidates = await claim.candidates(limit)
-            taken = await self._intend(claim, candidates, room, ids)
-            attempts += taken
-            room -= len(taken)
-            if len(candidates) < limit:
-                return attempts, bool(room)
-            if self._clock().mono > began + _CLAIM_TIME:
-                break
-            limit, rounds = max(room, _CLAIM_MORE), rounds + 1
-        return attempts, False
-
-    async def _intend(
-        self, claim: calls.Claim, candidates: Sequence[Candidate], room: int, ids: set[UUID]
-    ) -> list[Attempt]:
-        listed = [candidate.called for candidate in candidates if candidate.listed]
-        caps, numbers = claim.paced.caps, {candidate.called for candidate in candidates}
-        chosen = select(
-            candidates,
-            await claim.listings(listed) if listed else {},
-            now=claim.now,
-            tz=calendar.zone(claim.paced.time_zone),
-            recycle=claim.paced.recycle,
-            refuses=partial(self._refuses, claim.paced.campaign),
-            caps=caps,
-            calls=await claim.calls_to(numbers) if caps and numbers else {},
-            room=room,
-            new_id=uuid4,
-        )
-        await self._put_aside(claim, chosen)
-        if not chosen.dial:
-            return []
-        wanted = {attempt_id for attempt_id, _ in chosen.dial}
-        ids |= wanted
-        self._pending |= wanted
-        return await claim.intend(chosen.dial)
-
-    def _refuses(self, campaign: Campaign, one: Candidate) -> Disposition | None:
-        return self._switch.refuses(campaign.vdn_id, one.called, one.caller or callers(campaign)[0])
-
-    async def _put_aside(self, claim: calls.Claim, chosen: Selection) -> None:
-        for disposition, contact_ids in chosen.ended.items():
-            await claim.end(contact_ids, disposition)
-        for contact_id, due_at in chosen.postponed:
-            await claim.postpone(contact_id, due_at)
-        await claim.count_calls(chosen.counted)
-        if chosen.called:
-            await claim.count_numbers(chosen.called)
+        self._claiming.pending -= ids
 
     # -- looking for work ------------------------------------------------------------------------------
 
@@ -398,6 +282,7 @@ class Engine:
         if self._listener is None or self._listener.is_closed():
             self._listener = await self._store.calls.listen(self._woken.set)
         started = await self._store.calls.started()
+        self._claiming.review(started)
         self._dialer.load(started, self._clock())
         self._stirred.set()
 
@@ -429,7 +314,7 @@ class Engine:
 
     async def _say_standing(self) -> None:
         """What only we know goes into our row, at most once a second, when it has changed."""
-        held = tuple(HeldCampaign(*key, why) for key, why in sorted(self._held.items()))
+        held = tuple(HeldCampaign(*key, why) for key, why in sorted(self._claiming.held.items()))
         standing = EngineStanding(self._switch.connected, tuple(self._switch.trunks()), held)
         if standing != self._said:
             await self._store.calls.say_standing(self._epoch, standing)
@@ -484,7 +369,11 @@ class Engine:
             self._tell(Adopted(tuple(strays)))
 
     def _knows(self, attempt_id: UUID) -> bool:
-        return attempt_id in self._pending or self._dialer.knows(attempt_id) or attempt_id in self._ledger
+        return (
+            attempt_id in self._claiming.pending
+            or self._dialer.knows(attempt_id)
+            or attempt_id in self._ledger
+        )
 
     # -- the end ---------------------------------------------------------------------------------------
 

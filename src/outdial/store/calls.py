@@ -184,6 +184,7 @@ class Calls:
             refused=row["refused"],
             in_flight=row["in_flight"],
             engines=tuple(msgspec.json.decode(one, type=EngineStanding) for one in row["standings"]),
+            trunk_group=row["trunk_group"],
         )
 
     async def promote(self) -> int:

@@ -183,6 +183,8 @@ class SipSwitch:
         """Why no call of such a campaign is placed at all now."""
         if self._shelf.flow_for(vdn_id, device_sign) is None:
             return f"the flow {device_sign or flow.DEFAULT_FLOW} is not there"
+        if not self._trunks_of(vdn_id):
+            return f"there is no trunk in the group {self._group(vdn_id)}"
         return None if self._prefixes(vdn_id) else "no destination is allowed"
 
     def originate(self, order: Originate) -> None:

@@ -236,7 +236,7 @@ UPDATE engine SET standing = $2 WHERE epoch = $1
 
 -- name: facts
 -- What may hold a campaign back, in one look. An engine that has said nothing yet has no switch.
-SELECT c.*, v.time_zone, n.*,
+SELECT c.*, v.time_zone, v.trunk_group, n.*,
     (SELECT count(*) FROM attempt a WHERE a.vdn_id = $1 AND a.campaign_id = $2 AND a.ended_at IS NULL) AS in_flight,
     ARRAY(SELECT coalesce(e.standing, '{"switch":false}') FROM engine e
           WHERE e.fenced_at IS NULL AND e.recovered_at IS NULL AND e.lease_until > clock_timestamp()) AS standings
