@@ -7,7 +7,6 @@ two are interleaved; the ratio is the median of the rounds' ratios.
 
 from __future__ import annotations
 
-import itertools
 import os
 import statistics
 import subprocess
@@ -82,7 +81,6 @@ class Bench:
         self.ak = self.sk = ""
         self.campaigns: list[int] = []
         self._own = 0
-        self._ids = itertools.count(10**12)  # of copied rows: far above those of the sequence
 
     async def start(self) -> None:
         """PostgreSQL, the seed, one api process."""
@@ -160,10 +158,11 @@ class Bench:
     async def copy(self) -> float:
         """CPU seconds of COPY of as many rows of the same make: PostgreSQL's and the client's."""
         chosen = self.campaigns[2 * FULL :][: self.size.requests]
+        ids = iter(await self._new_ids(len(chosen) * PER_REQUEST))
         lines = []
         for campaign in chosen:
             for entry in entries(PER_REQUEST):
-                fields = (str(VDN), str(next(self._ids)), str(campaign), entry["called"], entry["sessionId"])
+                fields = (str(VDN), str(next(ids)), str(campaign), entry["called"], entry["sessionId"])
                 lines.append("\t".join((*fields, entry["customField"], "3", "ready", "2026-01-01")) + "\n")
         columns = "vdn_id, contact_id, campaign_id, called, session_id, custom_field, priority, state, due_at"
         with tempfile.NamedTemporaryFile() as file:
@@ -174,6 +173,11 @@ class Bench:
             database.start()
             await self.conn.copy_to_table("contact", source=file.name, columns=columns.split(", "))
             return database.stop() + _own_cpu() - before
+
+    async def _new_ids(self, count: int) -> list[int]:
+        """Ids from the sequence: higher ones would move the interface's from the end of the index inwards."""
+        rows = await self.conn.fetch("SELECT nextval('contact_id') FROM generate_series(1, $1)", count)
+        return [row[0] for row in rows]
 
     async def waves(self, campaigns: list[int]) -> float:
         """CPU seconds of adds to these campaigns, `size.waves` to each."""

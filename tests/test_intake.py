@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import combinations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from outdial import intake
 from outdial.errors import Code, Refusal

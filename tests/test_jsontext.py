@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from outdial import jsontext
 from outdial.jsontext import NotJson, decode, decode_text, is_object
 
 VALUES = st.recursive(
@@ -71,6 +73,90 @@ def test_what_is_not_json(text: str, reason: str) -> None:
 def test_what_is_not_utf_8(data: bytes) -> None:
     with pytest.raises(NotJson, match="not UTF-8 at byte"):
         decode(data)
+
+
+# -- the quick decoder -----------------------------------------------------------------------------------
+
+
+CORPUS = Path(__file__).resolve().parents[2] / "shared" / "corpora" / "json-parsing"
+"""The shared corpus, when it lies beside the checkout."""
+
+
+def strictly(data: bytes) -> str:
+    """What the strict decoder says, in a form that tells 1 from 1.0 and 0.0 from -0.0."""
+    try:
+        return repr(jsontext._decode_strictly(data))
+    except NotJson as error:
+        return f"NotJson: {error}"
+
+
+def quickly(data: bytes) -> str:
+    try:
+        return repr(decode(data))
+    except NotJson as error:
+        return f"NotJson: {error}"
+
+
+TEXTS = st.recursive(
+    st.sampled_from(
+        ["null", "true", "-0", "0", "-0.0", "1e999", "-1E-999", "0.1", "1e5", "18446744073709551616"]
+    )
+    | st.floats(allow_nan=False, allow_infinity=False).map(repr)
+    | st.integers(-(2**70), 2**70).map(str)
+    | st.sampled_from(['""', '"a"', '"a:b"', '":"', '"é"', '"\\u003a"', '"\\ud800"', "NaN", "1.", "01"]),
+    lambda inner: (
+        st.lists(inner, max_size=3).map(lambda items: f"[{','.join(items)}]")
+        | st.lists(
+            st.tuples(st.sampled_from(['"a"', '"b" ', '"a:"', '"\\u0061"', '""']), inner), max_size=4
+        ).map(lambda pairs: "{" + ",".join(f"{key}:{value}" for key, value in pairs) + "}")
+    ),
+    max_leaves=10,
+)
+
+
+@settings(max_examples=1000)
+@given(TEXTS)
+def test_the_quick_decoder_says_what_the_strict_one_says(text: str) -> None:
+    """Values, duplicates at any depth, numbers at their limits, faults and their reasons."""
+    for data in (text.encode(), f'{{"list":[{text}]}}'.encode(), f'{{"list":{text}}} '.encode()):
+        assert quickly(data) == strictly(data)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"a":1,"a":1}',
+        '{"list":[{"a":1,"a":1}]}',
+        '{"list":[{"a":1},{"b":{"c":1,"c":1}}]}',
+        '{"list":[[{"c":1,"c":1}]],"x":":"}',
+        '{"list":[{"a":1,"a":{"b":2}}],"c:d":":"}',
+        '{"a" :1,"b"\t:2,"a":3}',
+        '{"a":":::","a":1}',
+        '{"a":"' + ":" * 20 + '","a":1}',
+        '[{"a":1,"a":2}]',
+    ],
+)
+def test_a_key_that_occurs_twice_is_never_taken_quickly(text: str) -> None:
+    """Wherever it stands, and however many colons stand in texts."""
+    with pytest.raises(NotJson, match="a key occurs twice"):
+        decode(text.encode())
+
+
+def test_a_plain_add_is_taken_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the quick decoder would be there in vain."""
+    monkeypatch.setattr(jsontext, "_decode_strictly", lambda _: pytest.fail("decoded strictly"))
+    body = {"callDataList": [{"sessionId": str(n), "called": "1380", "customField": "é"} for n in range(20)]}
+    assert decode(json.dumps(body, ensure_ascii=False).encode()) == body
+    assert decode(json.dumps(body, ensure_ascii=False, indent=1).encode()) == body
+
+
+@pytest.mark.skipif(not CORPUS.exists(), reason="there is no ../shared beside this checkout")
+def test_both_decoders_agree_on_the_corpus() -> None:
+    files = sorted(CORPUS.glob("*.json"))
+    assert len(files) == 318
+    for path in files:
+        data = path.read_bytes()
+        assert quickly(data) == strictly(data), path.name
 
 
 def test_no_reason_repeats_the_text() -> None:

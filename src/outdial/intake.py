@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+import msgspec
+
 from outdial.errors import Code, Refusal
 from outdial.model import CallData, CampaignState, DeviceType, Duplicates, Edition
 
@@ -49,8 +51,7 @@ POLICIES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(msgspec.Struct, frozen=True):
     """What the store knows about one add at the moment of its judgement.
 
     `blacklisted` and `repeated` are positions of an entry, from 0. `repeated`: still incomplete in a
@@ -72,8 +73,7 @@ class Facts:
     no_object: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Admitted:
+class Admitted(msgspec.Struct, frozen=True):
     """The effect of an accepted add; `contact_ids`, where the edition answers them, as `called`."""
 
     total_size: int

@@ -10,6 +10,8 @@ import json
 import re
 from typing import Any, NoReturn
 
+import msgspec
+
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 _OVERESCAPED = re.compile(r'\\(["\\])')
 
@@ -30,10 +32,35 @@ def _constant(name: str) -> NoReturn:
 
 
 _decoder = json.JSONDecoder(object_pairs_hook=_pairs, parse_constant=_constant)
+_decode_plain = msgspec.json.Decoder().decode
 
 
 def decode(data: bytes) -> Any:
-    """The value of a JSON text in UTF-8. Raises `NotJson`."""
+    """The value of a JSON text in UTF-8. Raises `NotJson`.
+
+    msgspec takes a third of the time, but takes duplicate keys too. Its value is taken where it holds as many
+    members as the text has colons: so many the text has at most, and a duplicate would be missing. All else
+    is for the strict decoder, a text with escapes at once: in call data it has colons of its own.
+    """
+    if b"\\" not in data:
+        try:
+            value = _decode_plain(data)
+        except (ValueError, RecursionError):  # msgspec's errors and bad UTF-8; the strict decoder says why
+            return _decode_strictly(data)
+        if _members(value) == data.count(b":"):
+            return value
+    return _decode_strictly(data)
+
+
+def _members(value: Any) -> int:
+    """Members of an object and of the objects in its lists; those further down are not counted."""
+    if type(value) is not dict:
+        return 0
+    lists = [inner for inner in value.values() if type(inner) is list]
+    return len(value) + sum([len(item) for inner in lists for item in inner if type(item) is dict])
+
+
+def _decode_strictly(data: bytes) -> Any:
     try:
         return decode_text(data.decode("utf-8"))
     except UnicodeDecodeError as error:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta, tzinfo
 from typing import Any
 from uuid import UUID
+
+import msgspec
 
 from outdial import calendar, campaigns, intake, jsontext
 from outdial.errors import Code, Refusal
@@ -38,8 +40,7 @@ Entries = Callable[[Any, IntakePolicy, tzinfo], list[CallData]]
 """The wire's reading of a decoded body."""
 
 
-@dataclass(frozen=True, slots=True)
-class AddRequest:
+class AddRequest(msgspec.Struct, frozen=True):
     """An add as it came in: authenticated, path judged, body unread.
 
     `request_key` is of the access key and the signature; `valid_until` the end of the signature's window.

@@ -23,6 +23,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
 SCHEME = "auth-v2"
@@ -36,11 +37,12 @@ Headers = Sequence[tuple[bytes, bytes]]
 
 _UNRESERVED = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
 _ESCAPES = {byte: (bytes([byte]), b"%%%02X" % byte) for byte in range(256) if byte not in _UNRESERVED}
-_PERCENT = ord("%")
+_SAMPLE = 64  # bytes that are looked at to find distinct ones: JSON has few, and shows them early
 
-_SEGMENT = re.compile(rb"[!-.0-~]{1,512}")
-_TIMESTAMP = re.compile(rb"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:\.(\d{3}))?Z")
-_SIGNATURE = re.compile(rb"[0-9a-f]{64}")
+_SEGMENT = r"[!-.0-~]{1,512}"
+_SIGNATURE = r"[0-9a-f]{64}"
+_AUTHORIZATION = re.compile(f"{SCHEME}/({_SEGMENT})/({_SEGMENT})/({_SEGMENT})/({_SIGNATURE})")
+_TIMESTAMP = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T(?:[01][0-9]|2[0-3]):[0-9]{2}:[0-9]{2}(?:\.[0-9]{3})?Z")
 _METHOD = re.compile(r"[A-Z]{1,16}")
 _PATH = re.compile(rb"/[!-\"$->@-~]*")
 _QUERY = re.compile(rb"(?:[!-$&-~]|%[0-9A-Fa-f]{2})*")
@@ -74,19 +76,13 @@ class Authorization:
 
         Raises BadSignature when the value has another form.
         """
-        raw = value if isinstance(value, bytes) else value.encode("utf-8", "surrogatepass")
-        scheme, *segments = raw.split(b"/")
-        if scheme != SCHEME.encode():
-            raise BadSignature("authorization: another scheme than auth-v2")
-        if len(segments) != 4:
-            raise BadSignature("authorization: not five parts")
-        if not all(map(_SEGMENT.fullmatch, segments)):
-            raise BadSignature("authorization: an empty or overlong part, or a forbidden character")
-        if not _SIGNATURE.fullmatch(segments[3]):
-            raise BadSignature("authorization: the signature is not 64 lower-case hex digits")
-        ak, stamp, names, signature = (segment.decode("ascii") for segment in segments)
-        timestamp = _instant(segments[1])
-        return cls(ak, timestamp, stamp, tuple(names.split(";")), signature, f"{SCHEME}/{ak}/{stamp}/{names}")
+        text = value if isinstance(value, str) else value.decode("latin-1")
+        match = _AUTHORIZATION.fullmatch(text)
+        if match is None:
+            raise BadSignature(f"authorization: {_fault_of(text)}")
+        ak, stamp, names, signature = match.groups()
+        prefix = text[: -len(signature) - 1]
+        return cls(ak, _instant(stamp), stamp, tuple(names.split(";")), signature, prefix)
 
     @classmethod
     def of(cls, headers: Headers) -> Authorization:
@@ -106,12 +102,15 @@ def normalize(data: bytes) -> bytes:
     One `replace` for each distinct byte to encode: measured two to four times faster on JSON text than a
     table lookup for each byte, a regular expression or `urllib.parse.quote`, and not slower on random bytes.
     """
-    special = set(data.translate(None, _UNRESERVED))
-    if _PERCENT in special:  # first: every later replacement writes percent signs
-        special.discard(_PERCENT)
-        data = data.replace(*_ESCAPES[_PERCENT])
-    for byte in special:
-        data = data.replace(*_ESCAPES[byte])
+    special = data.translate(None, _UNRESERVED)
+    if b"%" in special:  # first: every later replacement writes percent signs
+        special = special.translate(None, b"%")
+        data = data.replace(b"%", b"%25")
+    while special:
+        found = set(special[:_SAMPLE])
+        special = special.translate(None, bytes(found))
+        for byte in found:
+            data = data.replace(*_ESCAPES[byte])
     return data
 
 
@@ -134,6 +133,8 @@ def query_parameters(raw_query: bytes) -> list[tuple[bytes, bytes]]:
 
 def canonical_query(raw_query: bytes) -> bytes:
     """The query line without its end: `name=value` normalised, sorted as whole strings, joined by `&`."""
+    if not raw_query:
+        return b""
     pairs = query_parameters(raw_query)
     return b"&".join(sorted(normalize(name) + b"=" + normalize(value) for name, value in pairs))
 
@@ -201,14 +202,23 @@ def verify(  # noqa: PLR0917 - the parts of a request, in their order on the wir
         raise BadSignature("the signature does not match the request")
 
 
-def _instant(text: bytes) -> datetime:
-    match = _TIMESTAMP.fullmatch(text)
-    if not match:
+def _fault_of(text: str) -> str:
+    """What is wrong with an authorization that is not of the scheme's form."""
+    scheme, *segments = text.split("/")
+    if scheme != SCHEME:
+        return "another scheme than auth-v2"
+    if len(segments) != 4:
+        return "not five parts"
+    if not all(re.fullmatch(_SEGMENT, segment) for segment in segments):
+        return "an empty or overlong part, or a forbidden character"
+    return "the signature is not 64 lower-case hex digits"
+
+
+def _instant(text: str) -> datetime:
+    if not _TIMESTAMP.fullmatch(text):
         raise BadSignature("timestamp: not yyyy-MM-ddTHH:MM:SSZ, with or without .SSS")
-    *parts, milli = (int(part or 0) for part in match.groups())
-    year, month, day, hour, minute, second = parts
     try:
-        return datetime(year, month, day, hour, minute, second, milli * 1000, tzinfo=UTC)
+        return datetime.fromisoformat(text)
     except ValueError:
         raise BadSignature("timestamp: no such date or time") from None
 
@@ -220,6 +230,7 @@ def _judge_timestamp(timestamp: datetime, now: datetime, window: timedelta) -> N
         raise BadSignature(f"timestamp: {abs(late).total_seconds():.0f} s {side} the server's clock")
 
 
+@lru_cache(maxsize=256)  # a client signs the same headers every time
 def _judge_signed_names(names: tuple[str, ...]) -> None:
     """The list is the scheme's own form: lower case, dictionary order, each once, with host."""
     if any(name != name.lower() for name in names):

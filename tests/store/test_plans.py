@@ -79,6 +79,15 @@ async def test_a_plan_made_on_empty_tables_is_the_same(sql: asyncpg.Connection, 
     assert not re.search(r"Seq Scan on (contact|blacklist|attempt|call_result|outbox|stored_answer)", plan)
 
 
+@pytest.mark.parametrize("rows", ["SELECT", ROWS])
+async def test_admission_looks_up_the_blacklist_by_hash(sql: asyncpg.Connection, rows: str) -> None:
+    """Number by number, whether the plan was made on an empty blacklist or on a full one."""
+    await sql.execute(rows)
+    plan = await plan_of(sql, "admit")
+    assert "Bitmap Index Scan on blacklist_lookup" in plan
+    assert "blacklist_pkey" not in plan
+
+
 async def test_connections_plan_as_these_tests_do(database: str) -> None:
     """The settings above are those of the pool."""
     db = Postgres(database)

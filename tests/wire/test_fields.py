@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 from outdial.calendar import zone
 from outdial.errors import Refusal
 from outdial.wire.fields import ClockTime, Integer, LocalTime, OneOf, Text, an_object, instant, parse_time
-from outdial.wire.numbers import CALLED, CUSTOM_FIELD, FORBIDDEN_IN_CUSTOM_FIELD
+from outdial.wire.numbers import (
+    CALL_DATA,
+    CALLED,
+    CALLER,
+    CUSTOM_FIELD,
+    FORBIDDEN_IN_CUSTOM_FIELD,
+    SESSION_ID,
+)
 
 Rule = Text | Integer | OneOf | LocalTime | ClockTime
 
@@ -68,6 +75,58 @@ def test_text_is_judged_by_length_before_characters() -> None:
     assert code(rule, "ab!") == "02000002"
     with pytest.raises(Refusal, match=r"f: forbidden character at character 3; allowed: no ! and \?"):
         rule.read({"f": "ab!cd"})
+
+
+VALUES = st.one_of(
+    st.sampled_from(
+        [
+            None,
+            "",
+            0,
+            1,
+            False,
+            [],
+            {},
+            "ok",
+            "a\nb",
+            "1\n2",
+            "1" * 20 + "\n" + "1" * 20,
+            "\n",
+            "a" * 24,
+            "a" * 25,
+            "1" * 24,
+            "1" * 33,
+            "\x00",
+            "~",
+        ]
+    ),
+    st.text(max_size=6),
+)
+
+
+@given(
+    st.sampled_from([CALLED, SESSION_ID, CALLER, CUSTOM_FIELD, CALL_DATA]),
+    st.lists(st.one_of(VALUES.map(lambda value: {"f": value}), st.just({})), min_size=1, max_size=5),
+)
+def test_a_column_is_what_each_row_reads(rule: Text, rows: list[dict[str, Any]]) -> None:
+    """Or it is left to `read`: no fault passes, and no text is changed."""
+    named = [{rule.name: row["f"]} if row else {} for row in rows]
+    column = rule.column(named)
+    if column is not None:
+        assert column == [rule.read(row) for row in named]
+
+
+@pytest.mark.parametrize("rule", [CALLED, SESSION_ID, CALLER, CUSTOM_FIELD, CALL_DATA])
+def test_a_line_feed_in_a_value_does_not_make_two_of_it(rule: Text) -> None:
+    half = "1" * rule.max_length
+    assert rule.column([{rule.name: f"{half}\n{half}"}, {rule.name: "1"}]) is None
+
+
+@pytest.mark.parametrize("rule", [CALLED, SESSION_ID, CALLER, CUSTOM_FIELD, CALL_DATA])
+def test_a_faultless_column_is_read_at_once(rule: Text) -> None:
+    longest = ["1" * rule.max_length, "2"]
+    assert rule.column([{rule.name: value} for value in longest]) == longest
+    assert rule.column([{}, {rule.name: None}]) == (None if rule.mandatory else [None, None])
 
 
 @given(st.text(max_size=30))

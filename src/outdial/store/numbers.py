@@ -9,12 +9,15 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
 import asyncpg
+import msgspec
+from msgspec.structs import replace
 
 from outdial import calendar
 from outdial.errors import CommitUnknown, StoreUnavailable
@@ -42,8 +45,7 @@ LINGER = timedelta(minutes=1)
 than a request lives, plus what the clocks of several hosts may differ."""
 
 
-@dataclass(frozen=True, slots=True)
-class Add:
+class Add(msgspec.Struct, frozen=True):
     """One add on its way in. `no_object`: the first entry whose call data is no JSON object."""
 
     vdn_id: int
@@ -58,8 +60,7 @@ class Add:
     no_object: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True):
     """What the store found and did. Not kept without a refusing fact: stored before, or `duplicates` asks."""
 
     facts: Facts
@@ -71,9 +72,7 @@ class Outcome:
 class _Waiting:
     add: Add
     since: float
-    outcome: asyncio.Future[Outcome] = field(
-        default_factory=lambda: asyncio.get_running_loop().create_future()
-    )
+    outcome: asyncio.Future[Outcome]
 
 
 _Tenant = tuple[int, str, int]
@@ -93,17 +92,17 @@ class Numbers:
     async def admit(self, add: Add) -> Outcome:
         """Judge and keep one add. Raises `StoreUnavailable` or `CommitUnknown`."""
         loop = asyncio.get_running_loop()
-        waiting = _Waiting(add, loop.time())
+        waiting = _Waiting(add, loop.time(), loop.create_future())
         tenant = (add.vdn_id, add.time_zone, id(add.policy))
         self._waiting.setdefault(tenant, deque()).append(waiting)
-        self._flush_waiting()
+        self._flush_waiting(loop)
         return await waiting.outcome
 
-    def _flush_waiting(self) -> None:
-        loop = asyncio.get_running_loop()
+    def _flush_waiting(self, loop: asyncio.AbstractEventLoop) -> None:
+        if not self._waiting or len(self._begun) >= FLUSHES:
+            return
         now = loop.time()
-        late = all(now - begun >= LATE for begun in self._begun)
-        if not self._waiting or not late or len(self._begun) >= FLUSHES:
+        if self._begun and now - max(self._begun) < LATE:
             return
         group = self._next_group()
         if not group:
@@ -114,7 +113,7 @@ class Numbers:
         task = loop.create_task(self._flush(group, now))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        loop.call_later(LATE, self._flush_waiting)
+        loop.call_later(LATE, self._flush_waiting, loop)
 
     def _next_group(self) -> list[_Waiting]:
         """The next tenant's group; the tenant goes to the end of the line."""
@@ -155,7 +154,7 @@ class Numbers:
         finally:
             self._busy.difference_update(waiting.add.campaign_id for waiting in group)
             self._begun.remove(begun)
-            self._flush_waiting()
+            self._flush_waiting(asyncio.get_running_loop())
 
     async def _admit_alone(self, waiting: _Waiting) -> None:
         """Nobody answers for a neighbour's data: the group failed, this one is tried by itself."""
@@ -282,8 +281,7 @@ def _arguments(adds: Sequence[Add], now: datetime, *, looked: bool = False) -> t
         first.policy.restricted_passes,
         calendar.period_start("hour", now, tz),
         calendar.period_start("day", now, tz),
-        array_literal([str(n) for n, add in enumerate(adds, 1) for _ in add.entries]),
-        array_literal([str(nth) for add in adds for nth in range(len(add.entries))]),
+        *_numbering(tuple([len(add.entries) for add in adds])),
         array_literal([entry.called for entry in entries]),
         array_literal([entry.session_id for entry in entries]),
         array_literal([entry.caller for entry in entries]),
@@ -292,6 +290,15 @@ def _arguments(adds: Sequence[Add], now: datetime, *, looked: bool = False) -> t
         array_literal([entry.call_data for entry in entries]),
         array_literal([str(entry.priority) for entry in entries]),
         MAX_INCOMPLETE,
+    )
+
+
+@lru_cache(maxsize=256)  # most adds carry as many numbers as they may
+def _numbering(sizes: tuple[int, ...]) -> tuple[str, str]:
+    """Per entry the number of its add, from 1, and its place in it, from 0."""
+    return (
+        array_literal([str(n) for n, size in enumerate(sizes, 1) for _ in range(size)]),
+        array_literal([str(nth) for size in sizes for nth in range(size)]),
     )
 
 

@@ -124,6 +124,8 @@ CREATE TABLE blacklist (
     PRIMARY KEY (vdn_id, number),
     CHECK ((restrict_times IS NULL) = (restrict_period IS NULL))
 );
+-- Admission looks up every number of an add: in a hash index that costs half of what the primary key costs.
+CREATE INDEX blacklist_lookup ON blacklist USING hash (hashtextextended(number, vdn_id));
 
 CREATE TABLE engine (
     epoch         bigint      PRIMARY KEY GENERATED ALWAYS AS IDENTITY,   -- one per run of an engine

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -331,7 +332,10 @@ async def _body(receive: Receive, headers: list[tuple[bytes, bytes]]) -> bytes:
         body = await read_body(receive, MAX_BODY, headers)
     except BodyTooLarge:
         raise HttpRefusal(413, _TOO_LARGE, ((b"connection", b"close"),)) from None
-    if body and not _is_json([value for name, value in headers if name == b"content-type"]):
+    if not body:
+        return body
+    content_types = [value for name, value in headers if name == b"content-type"]
+    if len(content_types) != 1 or not _is_json(content_types[0]):
         raise HttpRefusal(415, _CONTENT_TYPE)
     return body
 
@@ -344,10 +348,9 @@ def _one_header(headers: list[tuple[bytes, bytes]], name: bytes) -> str | None:
     return found[0].decode("latin-1") if found else None
 
 
-def _is_json(content_types: list[bytes]) -> bool:
-    if len(content_types) != 1:
-        return False
-    media, *parameters = (part.strip().lower() for part in content_types[0].decode("latin-1").split(";"))
+@lru_cache(maxsize=64)  # clients send one of a few
+def _is_json(content_type: bytes) -> bool:
+    media, *parameters = (part.strip().lower() for part in content_type.decode("latin-1").split(";"))
     return media == "application/json" and parameters in ([], ["charset=utf-8"], ['charset="utf-8"'])
 
 

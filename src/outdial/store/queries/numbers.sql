@@ -34,9 +34,13 @@ WITH locked AS MATERIALIZED (
     FROM unnest($15::text::int[], $16::text::int[], $17::text::text[], $18::text::text[], $19::text::text[],
                 $20::text::text[], $21::text::timestamptz[], $22::text::text[], $23::text::smallint[])
          e(req, nth, called, session_id, caller, custom_field, recycle_at, call_data, priority)
+), candidate AS MATERIALIZED (  -- by hash alone: no other index fits, so no plan can read a whole blacklist
+    SELECT vdn_id, number, expires_at, restrict_times, restrict_period, window_begin, window_calls
+    FROM blacklist
+    WHERE hashtextextended(number, vdn_id) = ANY(ARRAY(SELECT hashtextextended(called, $1) FROM entry))
 ), listed AS MATERIALIZED (
-    SELECT number FROM blacklist, clock
-    WHERE vdn_id = $1 AND number = ANY($17::text::text[])
+    SELECT number FROM candidate, clock
+    WHERE vdn_id = $1
       AND (expires_at IS NULL OR expires_at > clock.now)
       AND NOT ($12 AND restrict_times IS NOT NULL
                AND (window_calls < restrict_times OR window_begin IS NULL
