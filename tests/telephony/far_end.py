@@ -153,7 +153,7 @@ class FarEnd(asyncio.DatagramProtocol):
 
     def _contact(self) -> list[tuple[str, str]]:
         host, port = self._transport.get_extra_info("sockname")[:2]
-        return [("Contact", f"<sip:far@{host}:{port}>")]
+        return [("Contact", f"<sip:far@{bracketed(host)}:{port}>")]
 
     def _answer(self, call: Call, response: Response) -> None:
         call.answer = response
@@ -172,7 +172,8 @@ class FarEnd(asyncio.DatagramProtocol):
 
     async def _accept(self, call: Call) -> None:
         host = self._transport.get_extra_info("sockname")[0]
-        sdp = f"v=0\r\no=far 1 1 IN IP4 {host}\r\ns=-\r\nc=IN IP4 {host}\r\nt=0 0\r\nm=audio 9 RTP/AVP 0\r\n"
+        at = f"IN IP{6 if ':' in host else 4} {host}"
+        sdp = f"v=0\r\no=far 1 1 {at}\r\ns=-\r\nc={at}\r\nt=0 0\r\nm=audio 9 RTP/AVP 0\r\n"
         headers = [*self._contact(), ("Content-Type", "application/sdp")]
         call.answer = response_to(call.invite, 200, "OK", to_tag="far", headers=headers, body=sdp.encode())
         self.write(event="answered", attempt=call.attempt)
@@ -193,7 +194,7 @@ class FarEnd(asyncio.DatagramProtocol):
         contact = invite.contact
         assert contact is not None
         headers = [
-            ("Via", f"SIP/2.0/UDP {host}:{port};branch=z9hG4bKfar{id(call):x}"),
+            ("Via", f"SIP/2.0/UDP {bracketed(host)}:{port};branch=z9hG4bKfar{id(call):x}"),
             ("From", f"{invite.get('To')};tag=far"),
             ("To", invite.get("From") or ""),
             ("Call-ID", invite.call_id),
@@ -208,6 +209,10 @@ class FarEnd(asyncio.DatagramProtocol):
         if not call.over:
             call.over = True
             self.write(event="ended", attempt=call.attempt, by=by, answered=call.answered)
+
+
+def bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 async def main() -> None:

@@ -373,6 +373,11 @@ class Endpoint:
             self.counts["connections failed"] += 1
             raise
 
+    def disconnect(self, hop: Hop) -> None:
+        """Close the connection to this hop."""
+        if (stream := self._streams.pop(hop, None)) is not None:
+            stream.transport.abort()
+
     def _receive_stream(self, stream: _Stream, data: bytes) -> None:
         try:
             messages = stream.parser.feed(data)
