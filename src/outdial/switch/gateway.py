@@ -117,8 +117,8 @@ class Gateway:
         if self.trunk.transport != "udp":
             await self._connect()
         self._board.reached(self.trunk.name, self._ready())
-        if self.trunk.registers and self._registration is None:
-            self._register(self._hops[0])
+        if self.trunk.registers:
+            self._keep_registered()
         if self.trunk.ping_every:
             await self._ping()
 
@@ -129,6 +129,13 @@ class Gateway:
         self._board.pinged(self.trunk.name, status, self._now())
         if status is None:
             self.moved_on(hop)
+
+    def _keep_registered(self) -> None:
+        """At one of the trunk's addresses; at another one when that is none of them any more."""
+        if self._registration is not None and self._registration.account.hop in self._hops:
+            return
+        self._unregister()
+        self._register(self._hops[0])
 
     def _register(self, hop: Hop) -> None:
         self._registration = registration = Registration(account(self._endpoint, self.trunk, hop))

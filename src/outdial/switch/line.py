@@ -248,8 +248,9 @@ class Line:
         elsewhere = fails_over(refused.status, refused.rang or self._rang, refused.local)
         if elsewhere and not self._given_up:
             self._desk.board.failed(name, refused.status, now)
-            if refused.local and self._hop is not None:
-                self._desk.ways[name].moved_on(self._hop)
+            way = self._desk.ways.get(name)
+            if refused.local and way is not None and self._hop is not None:
+                way.moved_on(self._hop)
         else:
             self._did_its_part()
         self._desk.board.released(name, now)
