@@ -21,7 +21,7 @@ async def test_a_text_becomes_audio_once() -> None:
 
 @pytest.mark.skipif(not voice.present(), reason="espeak-ng is not installed")
 async def test_a_text_is_no_option() -> None:
-    """What begins like an option is spoken: texts go through a pipe, where no list of processes shows them."""
+    """What begins like an option is spoken: texts go through a pipe, which no list of processes shows."""
     assert len(await Voice().say("--version -w /tmp/x")) > 8000
 
 

@@ -193,6 +193,7 @@ class Line:
                     Ended(
                         self._order.attempt_id,
                         cause=cause if cause is not None else 16 if confirmed else None,
+                        sip_status=200,
                         answered=True,
                         hung_up_by=by,
                     )
