@@ -151,6 +151,7 @@ async def test_torture_over_tcp_split_at_every_byte(endpoint: tuple[Endpoint, in
     """On one connection of ours the far end sends the message byte by byte; another is served meanwhile."""
     one, _ = endpoint
     one.know(["127.0.0.1"])
+    corpus = torture()
     message, sent = b"", asyncio.Event()
 
     async def hostile(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -170,7 +171,7 @@ async def test_torture_over_tcp_split_at_every_byte(endpoint: tuple[Endpoint, in
     answers: asyncio.Queue[bytes] = asyncio.Queue()
     servers = [await asyncio.start_server(serve, "127.0.0.1", 0) for serve in (hostile, sound)]
     hops = [Hop("tcp", "127.0.0.1", server.sockets[0].getsockname()[1]) for server in servers]
-    for path in torture():
+    for path in corpus:
         message = path.read_bytes()
         sent.clear()
         for hop in hops:
