@@ -76,6 +76,8 @@ class Engines:
     talk: float
     source: Path | None = None
     sip: bool = False
+    address: dict[str, Any] | None = None
+    """Of SIP, for engines that follow one another; else each has its own."""
     runs: list[Run] = field(default_factory=list)
 
     @property
@@ -88,7 +90,7 @@ class Engines:
             data=self.folder / "data", database=self.dsn, push_allow=("127.0.0.0/8",), stop_grace=2.0
         )
         if self.sip:
-            sip = over_sip()
+            sip = self.address or over_sip()
             settings = settings.with_options(
                 switch=sip["switch"], sip_listen=(sip["sip_listen"],), rtp_ports=sip["rtp_ports"]
             )

@@ -34,7 +34,7 @@ STALLED = "if now - self._armed > _STALLED:"
 
 def test_a_call_before_its_intent_is_seen(serve: Serve, mutate: Mutate) -> None:
     source = mutate(("engine/shell.py", CLAIMED, CLAIMED + PLACED_BEFORE))
-    with pytest.raises(AssertionError, match="a call without an attempt"):
+    with pytest.raises(AssertionError, match=r"a call without an attempt|stay open"):
         survives_kills(serve, 3, source=source)
 
 
@@ -82,10 +82,8 @@ def test_an_engine_without_a_fence_is_seen(database: str, place: Path, mutate: M
 def test_an_engine_that_goes_on_where_it_was_frozen_is_seen(
     database: str, place: Path, mutate: Mutate
 ) -> None:
-    source = mutate(
-        ("dialing/words.py", "SEND_WITHIN: Final = 0.9\n", "SEND_WITHIN: Final = 60.0\n"),
-        ("engine/shell.py", "timedelta(seconds=SEND_WITHIN + 0.6)", "timedelta(seconds=1.5)"),
-    )
+    """Many calls on one reading of the clock."""
+    source = mutate(("dialing/words.py", "PLACES_AT_ONCE: Final = 1\n", "PLACES_AT_ONCE: Final = 500\n"))
     with pytest.raises(AssertionError, match="the overtaken engine placed"):
         frozen_in_the_middle_of_a_launch(database, place, source=source)
 
