@@ -36,8 +36,9 @@ MANY = 5
 RELEASED_WITHIN = 8.0
 """Seconds after the new engine is there in which the far end has no call of the old one any more.
 
-Most take 2: the new one waits 1.5 until no order of the old one can leave. An answer whose repetition came too
-early is repeated 4 later (T2)."""
+Most take 2: the new one waits 1.5 until no order of the old one can leave. An answer that is
+repeated before may come again only 4 later (T2).
+"""
 
 RESUMED_WITHIN = 5.0
 """Seconds after the database is there again in which calls leave."""
