@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from calling import CarrierLog, Receiver, Verdict, all_ended, rows
-from serving import VDN, wait_for
+from serving import VDN, ask, wait_for
 
 from outdial.model import Trunk
 from outdial.store.store import Store
@@ -85,8 +85,15 @@ def attempts_open(dsn: str) -> set[str]:
 
 def call_no_more(dsn: str) -> None:
     """What has not been called by now is never called."""
-    rows(dsn, "DELETE FROM contact WHERE state = 'ready'")
-    rows(dsn, "UPDATE campaign SET incomplete = (SELECT count(*) FROM contact WHERE state <> 'done')")
+
+    async def work(conn: Any) -> None:
+        async with conn.transaction():
+            await conn.execute("SELECT 1 FROM campaign FOR UPDATE")  # no call ends between the next two
+            await conn.execute("DELETE FROM contact WHERE state = 'ready'")
+            left = "(SELECT count(*) FROM contact WHERE state <> 'done')"
+            await conn.execute(f"UPDATE campaign SET incomplete = {left}")
+
+    ask(dsn, work)
 
 
 def all_over(
