@@ -17,6 +17,7 @@ from typing import Any
 
 from calling import CarrierLog
 from serving import clean_environment, wait_for
+from trunks import over_sip
 
 from outdial import compose
 from outdial.config import Settings
@@ -67,13 +68,16 @@ class Line:
 
 @dataclass
 class Engines:
-    """A carrier, a pusher and engines, as they are asked for."""
+    """A carrier, a pusher and engines, as they are asked for. With `sip` each engine has its own address."""
 
     dsn: str
     folder: Path
     ring: float
     talk: float
     source: Path | None = None
+    sip: bool = False
+    address: dict[str, Any] | None = None
+    """Of SIP, for engines that follow one another; else each has its own."""
     runs: list[Run] = field(default_factory=list)
 
     @property
@@ -85,6 +89,11 @@ class Engines:
         settings = Settings(
             data=self.folder / "data", database=self.dsn, push_allow=("127.0.0.0/8",), stop_grace=2.0
         )
+        if self.sip:
+            sip = self.address or over_sip()
+            settings = settings.with_options(
+                switch=sip["switch"], sip_listen=(sip["sip_listen"],), rtp_ports=sip["rtp_ports"]
+            )
         ready, tell = os.pipe()
         environment = (
             clean_environment(self.source)
@@ -142,10 +151,16 @@ class Engines:
 
 @contextmanager
 def engines(
-    dsn: str, folder: Path, *, ring: float = 0.3, talk: float = 1.5, source: Path | None = None
+    dsn: str,
+    folder: Path,
+    *,
+    ring: float = 0.3,
+    talk: float = 1.5,
+    source: Path | None = None,
+    sip: bool = False,
 ) -> Iterator[Engines]:
     """A place for engines on a database; nothing survives."""
-    found = Engines(dsn, folder, ring, talk, source)
+    found = Engines(dsn, folder, ring, talk, source, sip)
     try:
         yield found
     finally:

@@ -32,6 +32,9 @@ T = TypeVar("T")
 Serve = Callable[..., "Server"]
 """Starts a server: the fixture `serve`."""
 
+Mutate = Callable[..., Path]
+"""Makes a copy of src with changes: the fixture `mutate`."""
+
 
 @dataclass(frozen=True)
 class Process:

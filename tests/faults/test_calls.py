@@ -26,6 +26,7 @@ from calling import (
 )
 from engines import Engines, Run, engines
 from serving import Serve, Server, ask, make_vdn, wait_for
+from trunks import call_no_more
 
 from outdial.store.sealing import create_master_key
 
@@ -229,13 +230,11 @@ def outlives_freezes(database: str, place: Path, rounds: int) -> None:
         around.pusher()
         log = around.log
         engine = around.engine()
-        campaign = start_campaign(database, 100_000, receiver.url, per_second=20)
+        start_campaign(database, 100_000, receiver.url, per_second=20)
         wait_for(lambda: log.look().placed >= 20, 60, "nothing is called")
         for _ in range(rounds):
             engine = overtaken(around, engine, log)
-        rows(database, "DELETE FROM contact WHERE state = 'ready'")
-        left = "(SELECT count(*) FROM contact WHERE state <> 'done')"
-        rows(database, f"UPDATE campaign SET incomplete = {left} WHERE campaign_id = $1", campaign)
+        call_no_more(database)
         found = all_ended(database, log, receiver)
     assert found.placed >= rounds * 20
     assert found.unknown == 0

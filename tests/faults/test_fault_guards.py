@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import signal
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,36 +23,15 @@ from calling import (
 from calling import Verdict as Calls
 from calling import verdict as verdict_on_calls
 from engines import engines
-from serving import Serve, Server, make_vdn, wait_for
+from serving import Mutate, Serve, Server, make_vdn, wait_for
 from test_adds import kill_while_adding, through_an_outage
 from test_calls import kill_while_pushing, overtaken
 from test_server import lines_to_each
 
-import outdial
 from outdial.store.sealing import create_master_key
 from outdial.store.store import Store
 
 pytestmark = pytest.mark.long
-
-Mutate = Callable[..., Path]
-
-
-@pytest.fixture
-def mutate(place: Path) -> Mutate:
-    """Makes a copy of src in which each (file, text, instead) was done; the text must be there, once."""
-
-    def made(*changes: tuple[str, str, str]) -> Path:
-        source = place / "src"
-        shutil.copytree(Path(outdial.__file__).parent, source / "outdial")
-        for file, text, instead in changes:
-            path = source / "outdial" / file
-            before = path.read_text(encoding="utf-8")
-            assert before.count(text) == 1, f"{file} does not hold this once: {text}"
-            path.write_text(before.replace(text, instead), encoding="utf-8")
-        return source
-
-    return made
-
 
 # -- adds --------------------------------------------------------------------------------------------------
 
@@ -123,7 +100,7 @@ def ended(dsn: str, log: CarrierLog, receiver: Receiver) -> Calls:
     return found
 
 
-CLAIMED = "                event = await self._take(claim, key, began, ids)\n"
+CLAIMED = "                event = await self._take(claim, wanted, began, ids)\n"
 PLACED_BEFORE = """\
                 self._tell(event)
                 self._drive()
@@ -158,16 +135,19 @@ def test_a_call_of_unknown_fate_that_is_dialed_again_is_seen(serve: Serve, mutat
     assert found.faults["a number called twice"]
 
 
+CALLS = "store/queries/calls.sql"
+NO_FENCE = (
+    (
+        CALLS,
+        "WHERE epoch = $1 AND fenced_at IS NULL FOR KEY SHARE\n\n-- name: due",
+        "WHERE epoch = $1\n\n-- name: due",
+    ),
+    (CALLS, "WHERE epoch = $1 AND fenced_at IS NULL RETURNING", "WHERE epoch = $1 RETURNING"),
+)
+
+
 def test_an_engine_without_a_fence_is_seen(database: str, place: Path, mutate: Mutate) -> None:
-    calls = "store/queries/calls.sql"
-    source = mutate(
-        (
-            calls,
-            "WHERE epoch = $1 AND fenced_at IS NULL FOR KEY SHARE\n\n-- name: due",
-            "WHERE epoch = $1\n\n-- name: due",
-        ),
-        (calls, "WHERE epoch = $1 AND fenced_at IS NULL RETURNING", "WHERE epoch = $1 RETURNING"),
-    )
+    source = mutate(*NO_FENCE)
     create_master_key(place / "data")
     make_vdn(database, place / "data", SECRET)
     with receiving(place) as receiver, engines(database, place, source=source) as around:

@@ -544,7 +544,7 @@ def restored() -> Talk:
     before = Talk()
     before.connect()
     assert before.call.dialog is not None
-    return Talk(Call.restored(spec(), before.call.dialog, random=Random(2)))
+    return Talk(Call.restored(spec(branch=""), before.call.dialog, random=Random(2)))
 
 
 def test_a_restored_call_hangs_up_with_a_number_that_is_certainly_higher() -> None:

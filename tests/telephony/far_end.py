@@ -1,10 +1,13 @@
 """A SIP far end as a process, with its own log: the witness of what was really called.
 
-    python far_end.py --port PORT --log FILE [--ring S] [--talk S]
+    python far_end.py --port PORT --log FILE [--ring S] [--talk S] [--late S] [--give-up S]
 
-The last two digits of the number decide, as at the simulated carrier (`outdial.switch.script`). The log has
-that carrier's format, so the same proofs read it; its `attempt` is what the Call-ID begins with. Ends of
-calls that we decided on are told apart by `by`: caller, callee, nobody.
+The last two digits of the number decide, as at the simulated carrier (`outdial.switch.script`); two more are
+known here: 12 says nothing for `late` seconds, then 503; 13 rings for `late` seconds whatever a CANCEL says,
+then it answers. The log has that carrier's format, so the same proofs read it; its `attempt` is what the
+Call-ID begins with, its `connection` the port that the INVITE came from. Ends of calls are told apart by
+`by`: caller, callee, nobody. What a call was is forgotten `give_up` seconds after its end: the same INVITE is
+a new call then (RFC 3261 §17.2.1, timer H).
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ REFUSALS = {
     "09": (603, "Decline"),
 }
 SILENT, RINGS_ON = "10", "04"
-GIVE_UP = 32.0
+REFUSES_LATE, ANSWERS_LATE = "12", "13"
 UUID_LENGTH = 36
 
 
@@ -49,9 +52,9 @@ class Call:
 class FarEnd(asyncio.DatagramProtocol):
     """Answers calls by their numbers."""
 
-    def __init__(self, log: str, ring: float, talk: float) -> None:
+    def __init__(self, log: str, ring: float, talk: float, late: float, give_up: float) -> None:
         self._log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        self._ring, self._talk = ring, talk
+        self._ring, self._talk, self._late, self._give_up = ring, talk, late, give_up
         self._calls: dict[str, Call] = {}
         self._transport: asyncio.DatagramTransport
         self._tasks: set[asyncio.Task[None]] = set()
@@ -95,7 +98,7 @@ class FarEnd(asyncio.DatagramProtocol):
             case "BYE":
                 self.send(response_to(request, 200 if call else 481, "OK" if call else "Gone"), address)
                 if call is not None:
-                    self.write(order="hang_up", attempt=call.attempt, connection=1)
+                    self.write(order="hang_up", attempt=call.attempt, connection=address[1])
                     self._end(call, "caller")
             case "OPTIONS":
                 self.send(response_to(request, 200, "OK", to_tag="far"), address)
@@ -103,26 +106,27 @@ class FarEnd(asyncio.DatagramProtocol):
                 self.send(response_to(request, 501, "Not Implemented", to_tag="far"), address)
 
     def _invite(self, request: Request, call: Call | None, address: Any) -> None:
-        if call is not None and call.invite.via.branch == request.via.branch:
+        if call is not None and _same_transaction(call.invite, request):
             if call.answer is not None and not call.acknowledged:
                 self.send(call.answer, address)
             return
         called = request.uri.partition(":")[2].partition("@")[0]
         attempt = request.call_id[:UUID_LENGTH]
         # A second INVITE of the same attempt is a second order, whatever its Call-ID.
-        self.write(order="originate", attempt=attempt, called=called, call=request.call_id, connection=1)
+        self.write(
+            order="originate", attempt=attempt, called=called, call=request.call_id, connection=address[1]
+        )
         call = self._calls[request.call_id] = Call(request, address, attempt)
-        task = asyncio.get_running_loop().create_task(self._play(call, called[-2:]))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._start(self._play(call, called[-2:]))
 
     def _cancel(self, request: Request, call: Call | None, address: Any) -> None:
-        mine = call is not None and call.invite.via.branch == request.via.branch
+        mine = call is not None and _same_transaction(call.invite, request)
         self.send(response_to(request, 200 if mine else 481, "OK" if mine else "Gone", to_tag="far"), address)
         if call is None or not mine:
             return
-        self.write(order="hang_up", attempt=call.attempt, connection=1)
-        if call.answer is None or call.answer.status < 200:
+        self.write(order="hang_up", attempt=call.attempt, connection=address[1])
+        called = call.invite.uri.partition(":")[2].partition("@")[0]
+        if called[-2:] != ANSWERS_LATE and (call.answer is None or call.answer.status < 200):
             self._start(self._finally(call, 487, "Request Terminated"))
 
     def _start(self, work: Any) -> None:
@@ -138,8 +142,13 @@ class FarEnd(asyncio.DatagramProtocol):
         if ending in REFUSALS:
             await self._finally(call, *REFUSALS[ending])
             return
+        if ending == REFUSES_LATE:
+            await asyncio.sleep(self._late)
+            if not call.over:
+                await self._finally(call, 503, "Unavailable")
+            return
         self._answer(call, response_to(call.invite, 180, "Ringing", to_tag="far", headers=self._contact()))
-        await asyncio.sleep(self._ring)
+        await asyncio.sleep(self._late if ending == ANSWERS_LATE else self._ring)
         if ending == RINGS_ON or call.over or call.answer is None or call.answer.status >= 200:
             return
         call.answered = True
@@ -162,7 +171,7 @@ class FarEnd(asyncio.DatagramProtocol):
     async def _repeat(self, message: Message, address: Any, done: Any) -> bool:
         """Send until it is done; False when it never is."""
         wait, waited = 0.5, 0.0
-        while waited < GIVE_UP:
+        while waited < self._give_up:
             self.send(message, address)
             await asyncio.sleep(wait)
             if done():
@@ -180,8 +189,10 @@ class FarEnd(asyncio.DatagramProtocol):
         self._start(self._until_acknowledged(call))
 
     async def _until_acknowledged(self, call: Call) -> None:
+        """Without an ACK in time the call is over (§13.3.1.4)."""
         assert call.answer is not None
-        await self._repeat(call.answer, call.address, lambda: call.acknowledged or call.over)
+        if not await self._repeat(call.answer, call.address, lambda: call.acknowledged or call.over):
+            self._end(call, "nobody")
 
     async def _finally(self, call: Call, status: int, reason: str) -> None:
         call.answer = response_to(call.invite, status, reason, to_tag="far")
@@ -209,6 +220,17 @@ class FarEnd(asyncio.DatagramProtocol):
         if not call.over:
             call.over = True
             self.write(event="ended", attempt=call.attempt, by=by, answered=call.answered)
+            self._start(self._forget(call))
+
+    async def _forget(self, call: Call) -> None:
+        await asyncio.sleep(self._give_up)
+        self._calls.pop(call.invite.call_id, None)
+
+
+def _same_transaction(invite: Request, other: Request) -> bool:
+    """By branch and sent-by (RFC 3261 §17.2.3)."""
+    mine, theirs = invite.via, other.via
+    return (mine.branch, mine.host, mine.port) == (theirs.branch, theirs.host, theirs.port)
 
 
 def bracketed(host: str) -> str:
@@ -222,9 +244,12 @@ async def main() -> None:
     options.add_argument("--log", required=True)
     options.add_argument("--ring", type=float, default=0.1)
     options.add_argument("--talk", type=float, default=0.3)
+    options.add_argument("--late", type=float, default=2.0)
+    options.add_argument("--give-up", type=float, default=32.0)
     given = options.parse_args()
     await asyncio.get_running_loop().create_datagram_endpoint(
-        lambda: FarEnd(given.log, given.ring, given.talk), local_addr=(given.host, given.port)
+        lambda: FarEnd(given.log, given.ring, given.talk, given.late, given.give_up),
+        local_addr=(given.host, given.port),
     )
     await asyncio.Event().wait()
 

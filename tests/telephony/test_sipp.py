@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,6 +21,7 @@ from relay import Relay
 from sipp import ANSWER, END, Sipp, bye, command, free_port, pause, recv, refuse, send
 
 from outdial import flow
+from outdial.errors import SwitchError
 from outdial.flow import Flow
 from outdial.model import HungUpBy, Ringing
 
@@ -214,6 +217,26 @@ async def test_a_second_trunk_takes_over_from_a_dead_one(far: Far) -> None:
         ended = await caller.call()
     assert ended.answered
     assert second.result() == 0
+
+
+async def test_an_order_that_was_stopped_in_the_middle_does_not_leave(far: Far) -> None:
+    """G3: who was frozen between the order and the socket may have been overtaken by another engine."""
+    peer = far()
+    async with Caller(trunk_to(peer.port)) as caller:
+        desk = caller.switch._desk
+        opened = desk.open_media
+
+        def stopped(*given: Any) -> Any:
+            time.sleep(0.15)
+            return opened(*given)
+
+        desk.open_media = stopped
+        with pytest.raises(SwitchError, match="stopped"):
+            caller.place()
+        desk.open_media = opened
+        assert (await caller.call()).answered
+    assert len(re.findall(r"^INVITE ", peer.log(), re.MULTILINE)) == 1
+    assert peer.result() == 0, peer.said()
 
 
 # -- audio -------------------------------------------------------------------------------------------------

@@ -441,8 +441,8 @@ class Call:
         cseq, method = response.cseq
         if method != "INVITE" or not 200 <= response.status < 300:
             return []
-        ours = cseq <= self._cseq and response.via.branch == f"{BRANCH}{self.spec.branch}{cseq}"
-        return self._success(response, now) if ours else []
+        branch = f"{BRANCH}{self.spec.branch}{cseq}" if self.spec.branch else response.via.branch
+        return self._success(response, now) if (branch == response.via.branch and cseq <= self._cseq) else []
 
     def _ask(
         self, dialog: Dialog, method: str, then: Then, now: float, challenged: Challenged | None = None

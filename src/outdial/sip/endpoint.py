@@ -223,6 +223,10 @@ class Endpoint:
         """Whose requests are answered: the IP addresses of our trunks."""
         self._peers = frozenset(hosts)
 
+    def meet(self, hosts: Iterable[str]) -> None:
+        """Some more of them, at once: what a predecessor left may speak first."""
+        self._peers |= frozenset(hosts)
+
     # -- timers ----------------------------------------------------------------------------------------
 
     def _arm(self, conversation: Conversation) -> None:

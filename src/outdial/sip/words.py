@@ -38,9 +38,9 @@ class CallSpec:
 
     `call_id`, `from_tag` and `branch` follow from the attempt's id and the trunk, so that an engine that
     starts anew can cancel what its predecessor left: the INVITE with CSeq n has the Via branch
-    `z9hG4bK{branch}n`. `contact` is our Contact URI, `via` the sent-by of our Via ("host:port"). `route` is
-    the preloaded route set (an outbound proxy). `timer_b` bounds the wait for any answer to the INVITE;
-    `session_expires` 0 asks for no session timer (RFC 4028).
+    `z9hG4bK{branch}n`; where a call is restored it is "". `contact` is our Contact URI, `via` the sent-by of
+    our Via ("host:port"). `route` is the preloaded route set (an outbound proxy). `timer_b` bounds the wait
+    for any answer to the INVITE; `session_expires` 0 asks for no session timer (RFC 4028).
     """
 
     call_id: str

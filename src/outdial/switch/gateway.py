@@ -114,6 +114,7 @@ class Gateway:
         found = await self._resolver.locate(target_of(self.trunk, self._endpoint.families))
         if set(found) != set(self._hops):
             self._hops = found
+            self._endpoint.meet(self.hosts())
         if self.trunk.transport != "udp":
             await self._connect()
         self._board.reached(self.trunk.name, self._ready())

@@ -45,6 +45,10 @@ log = structlog.get_logger()
 PERMIT_WITHIN: Final = 0.9
 """Seconds from just before a permission was asked in which the next trunk may be tried (guarantee G7)."""
 
+SEND_WITHIN: Final = 0.1
+"""Seconds from an order, or a permission, to its INVITE: who was stopped in between may have been overtaken
+by another engine. Measured without the loop's clock, which stands still within a turn."""
+
 _PROTOCOL_ERROR: Final = 111
 """Q.850: what came makes no sense."""
 
@@ -100,7 +104,7 @@ class Line:
 
     def place(self) -> None:
         """Send the INVITE. Raises `SwitchError` when nothing has left."""
-        now = self._loop.time()
+        now, send_by = self._loop.time(), time.monotonic() + SEND_WITHIN
         desk, order = self._desk, self._order
         group, prefixes = desk.group(order.vdn_id), desk.prefixes(order.vdn_id)
         while (
@@ -112,11 +116,11 @@ class Line:
             hop = way.hop() if way is not None else None
             sendable = check_caller(trunk.caller_id or order.caller)
             if sendable and hop is not None and desk.endpoint.ready(hop):
-                self._send(trunk, dialed, hop, now)
+                self._send(trunk, dialed, hop, now, send_by)
                 return
         raise SwitchError("no trunk takes a call now")
 
-    def _send(self, trunk: Trunk, dialed: str, hop: Hop, now: float) -> None:
+    def _send(self, trunk: Trunk, dialed: str, hop: Hop, now: float, send_by: float) -> None:
         host, _ = self._desk.endpoint.local(hop)
         if self._media is None:
             try:
@@ -133,10 +137,15 @@ class Line:
             caller=self._order.caller,
             offer=offer,
         )
+        call = Call(spec)
+        effects = call.start(now)
+        if time.monotonic() > send_by:
+            self._media.close()
+            raise SwitchError("stopped for too long in the middle of an order")
         self._trunk, self._hop, self._succeeded = trunk, hop, False
-        self._call = call = Call(spec)
+        self._call = call
         self._desk.board.took(trunk.name, now)
-        self._desk.endpoint.begin(call, call.start(now), lambda effect: self._hear(call, effect))
+        self._desk.endpoint.begin(call, effects, lambda effect: self._hear(call, effect))
 
     # -- what the engine asks --------------------------------------------------------------------------
 
@@ -269,9 +278,9 @@ class Line:
 
     async def _go_on(self, ended: Ended, last: str) -> None:
         """Try the next trunk, if the campaign still may call; else the last refusal is the end."""
-        asked = self._loop.time()
+        asked = time.monotonic()
         permitted = await self._desk.permits(self._order)
-        if permitted and not self._given_up and self._loop.time() - asked < PERMIT_WITHIN:
+        if permitted and not self._given_up and time.monotonic() - asked < PERMIT_WITHIN:
             try:
                 self.place()
             except SwitchError:
