@@ -13,7 +13,7 @@ from typing import Final
 
 from outdial.model import HungUpBy
 from outdial.sip.authenticator import Authenticator, Challenged, credentials_of
-from outdial.sip.dialog import ALLOW, BRANCH, RESTORED_STEP, Dialog, accepted, invite, listed, retry_after
+from outdial.sip.dialog import ALLOW, BRANCH, RESTORED_STEP, Dialog, accepted, invite, listed, retry_after, routed
 from outdial.sip.message import ParseError, Request, Response, reason_cause
 from outdial.sip.session import Due, SessionTimer
 from outdial.sip.transaction import (
@@ -53,6 +53,7 @@ TIMER_EXPIRED: Final = 102
 """The Q.850 cause of a call that we end because the far end fell silent."""
 
 _GIVEN_UP: Final = 487
+_RANDOM: Final = SystemRandom()
 _WORDS: Final = {
     NO_ANSWER: "no answer in time",
     NO_TRANSPORT: "the transport failed",
@@ -81,7 +82,7 @@ class Call:
     def __init__(self, spec: CallSpec, *, random: Random | None = None) -> None:
         self.spec = spec
         self.call_id = spec.call_id
-        self._random = random or SystemRandom()
+        self._random = random or _RANDOM
         self._authenticator = Authenticator(spec.credentials, self._random)
         self._challenged = Challenged(self._authenticator)
         self._session = SessionTimer(spec.session_expires)
@@ -212,9 +213,9 @@ class Call:
 
     def _invite(self, now: float) -> list[Effect]:
         self._cseq += 1
-        first = invite(self.spec, self._cseq)
-        extra = [*self._session.offer(), *self._challenged.headers("INVITE", first.uri)]
-        request = invite(self.spec, self._cseq, extra) if extra else first
+        uri, _ = routed(self.spec.request_uri, self.spec.route)
+        extra = [*self._session.offer(), *self._challenged.headers("INVITE", uri)]
+        request = invite(self.spec, self._cseq, extra)
         transaction = InviteTransaction(request, self.spec.hop, self._inviting, self.spec.timer_b)
         self._invites[self._cseq] = transaction
         return self._transactions.begin(transaction, now)
@@ -234,7 +235,7 @@ class Call:
         return self._cancel(now) if self._phase in (Phase.CANCELLING, Phase.OVER) else []
 
     def _meet_early(self, response: Response) -> None:
-        tag = response.to.tag
+        tag = response.to_tag
         if response.status > 100 and tag and tag not in self._early and len(self._early) < MAX_DIALOGS:
             self._early[tag] = Dialog(self.spec, accepted(self.spec, response))
 
@@ -317,7 +318,7 @@ class Call:
     # -- answered ----------------------------------------------------------------------------------------
 
     def _success(self, response: Response, now: float) -> list[Effect]:
-        tag, cseq = response.to.tag or "", response.cseq[0]
+        tag, cseq = response.to_tag or "", response.cseq[0]
         dialog = self._dialogs.get(tag)
         if dialog is not None:
             ack = dialog.acks.get(cseq)
@@ -354,9 +355,9 @@ class Call:
     # -- within the dialog -------------------------------------------------------------------------------
 
     def _dialog_of(self, request: Request) -> Dialog | None:
-        tag = request.from_.tag or ""
+        tag = request.from_tag or ""
         dialog = self._dialogs.get(tag)
-        if request.to.tag != self.spec.from_tag:
+        if request.to_tag != self.spec.from_tag:
             return None
         ending = self._phase in (Phase.ENDING, Phase.OVER) or (dialog and dialog is not self._main)
         return None if ending and request.method != "BYE" else dialog or self._early.get(tag)
@@ -397,9 +398,9 @@ class Call:
 
     def _hung_up(self, request: Request, now: float) -> list[Effect]:
         """A BYE of the far end."""
-        dialog = self._dialogs.get(request.from_.tag or "")
+        dialog = self._dialogs.get(request.from_tag or "")
         if dialog is None or dialog is not self._main:
-            self._transactions.relieved(request.from_.tag, now)
+            self._transactions.relieved(request.from_tag, now)
             return []
         if self._phase is Phase.ANSWERED:
             return self._end(Over(HungUpBy.CALLEE, reason_cause(request)), now)
@@ -441,7 +442,7 @@ class Call:
         cseq, method = response.cseq
         if method != "INVITE" or not 200 <= response.status < 300:
             return []
-        ours = cseq <= self._cseq and response.via.branch == f"{BRANCH}{self.spec.branch}{cseq}"
+        ours = cseq <= self._cseq and response.branch == f"{BRANCH}{self.spec.branch}{cseq}"
         return self._success(response, now) if ours else []
 
     def _ask(

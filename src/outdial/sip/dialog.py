@@ -112,7 +112,7 @@ def accepted(spec: CallSpec, response: Response) -> DialogState:
     return DialogState(
         call_id=spec.call_id,
         local_tag=spec.from_tag,
-        remote_tag=response.to.tag or "",
+        remote_tag=response.to_tag or "",
         local_uri=spec.from_uri,
         remote_uri=spec.to_uri,
         remote_target=_target(response) or spec.request_uri,

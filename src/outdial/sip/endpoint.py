@@ -299,10 +299,10 @@ class Endpoint:
 
     def _refusal(self, request: Request) -> Response:
         """To a peer's request that belongs to nothing of ours: we take no calls."""
-        tag = None if request.to.tag else "outdial"
+        tag = None if request.to_tag else "outdial"
         if request.method == "OPTIONS" and tag:
             return response_to(request, 200, "OK", to_tag=tag, headers=[("Allow", ALLOW)])
-        if request.to.tag or request.method == "CANCEL":
+        if request.to_tag or request.method == "CANCEL":
             return response_to(request, 481, "Call/Transaction Does Not Exist", to_tag=tag)
         return response_to(request, 405, "Method Not Allowed", to_tag=tag, headers=[("Allow", ALLOW)])
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Final
 
 from outdial.sip.fields import (
@@ -18,14 +19,14 @@ from outdial.sip.fields import (
     ParseError,
     Uri,
     Via,
+    branch_of,
     canonical,
-    check_address,
-    check_via,
     first_via,
     parse_name_addrs,
     parse_params,
     plain_route,
     split_list,
+    tag_of,
 )
 
 __all__ = [
@@ -79,6 +80,15 @@ class BadRequest(ParseError):
         self.request = request
 
 
+class _Unread(Enum):
+    """Stands for a value that was not read yet."""
+
+    UNREAD = auto()
+
+
+_UNREAD: Final = _Unread.UNREAD
+
+
 class Message:
     """What requests and responses have in common.
 
@@ -86,11 +96,14 @@ class Message:
     the headers before, not after.
     """
 
-    __slots__ = ("_cseq", "_from", "_to", "_via", "body", "headers")
+    __slots__ = ("_branch", "_cseq", "_from", "_from_tag", "_to", "_to_tag", "_via", "body", "headers")
 
     def __init__(self, headers: Iterable[Header] = (), body: bytes = b"") -> None:
-        self.headers: list[Header] = [(canonical(name), value) for name, value in headers]
+        self.headers: list[Header] = [(NAMES.get(name) or canonical(name), value) for name, value in headers]
         self.body = body
+        self._branch: str | None | _Unread = _UNREAD
+        self._from_tag: str | None | _Unread = _UNREAD
+        self._to_tag: str | None | _Unread = _UNREAD
         self._via: Via | None = None
         self._from: NameAddr | None = None
         self._to: NameAddr | None = None
@@ -98,7 +111,7 @@ class Message:
 
     def get(self, name: str) -> str | None:
         """The first value of a header as it stands, or None."""
-        name = canonical(name)
+        name = NAMES.get(name) or canonical(name)
         for known, value in self.headers:
             if known == name:
                 return value
@@ -153,6 +166,27 @@ class Message:
         return self._via
 
     @property
+    def branch(self) -> str | None:
+        """The branch of the topmost Via."""
+        if self._branch is _UNREAD:
+            self._branch = branch_of(self._need("Via"))
+        return self._branch
+
+    @property
+    def from_tag(self) -> str | None:
+        """The tag of From."""
+        if self._from_tag is _UNREAD:
+            self._from_tag = tag_of(self._need("From"))
+        return self._from_tag
+
+    @property
+    def to_tag(self) -> str | None:
+        """The tag of To."""
+        if self._to_tag is _UNREAD:
+            self._to_tag = tag_of(self._need("To"))
+        return self._to_tag
+
+    @property
     def contact(self) -> NameAddr | None:
         """The first Contact, or None where there is none or it is "*"."""
         for element in self.all("Contact"):
@@ -164,6 +198,10 @@ class Message:
         """The Record-Route set in its order, each as it stands, but without a display name."""
         return [plain_route(element) for element in self.all("Record-Route")]
 
+    def know(self, branch: str | None, from_tag: str | None, to_tag: str | None) -> None:
+        """Remember what was read on the way."""
+        self._branch, self._from_tag, self._to_tag = branch, from_tag, to_tag
+
     def to_bytes(self) -> bytes:
         """Write the message; Content-Length is always ours.
 
@@ -174,7 +212,7 @@ class Message:
         for name, value in self.headers:
             if name != "Content-Length":
                 lines.append(f"{name}: {value}")
-                if not _TOKEN.fullmatch(name):
+                if name not in NAMES and not _TOKEN.fullmatch(name):
                     raise ValueError("header name: not a token")
         head = "\r\n".join(lines)
         breaks = len(lines) - 1
@@ -353,9 +391,7 @@ def _check(message: Request | Response) -> None:
     for name in _MANDATORY:
         if not first.get(name):
             raise ParseError(f"{name}: missing or empty")
-    check_via(first["Via"])
-    check_address(first["From"])
-    check_address(first["To"])
+    message.know(branch_of(first["Via"]), tag_of(first["From"]), tag_of(first["To"]))
     _, method = message.cseq
     if isinstance(message, Request):
         _check_request(message, method)

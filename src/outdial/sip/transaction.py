@@ -76,11 +76,11 @@ class ClientTransaction:
         self._timers = Timers()
         self._interval = T1
         self._transmit = Transmit(request.to_bytes(), hop)
-        self._branch = request.via.branch
+        self._branch = request.branch
 
     def matches(self, response: Response) -> bool:
         """§17.1.3: the branch of the topmost Via and the method, and for certainty the number."""
-        return response.via.branch == self._branch and response.cseq == self.request.cseq
+        return response.branch == self._branch and response.cseq == self.request.cseq
 
     def wake_at(self) -> float | None:
         """When `poll` has something to do."""
@@ -289,7 +289,7 @@ class ClientTransactions:
     def relieved(self, tag: str | None, now: float) -> None:
         """The far end with this tag ended what was to be ended."""
         for one in self._relieving:
-            if one.request.to.tag == tag:
+            if one.request.to_tag == tag:
                 one.abandon(now)
 
     def wake_at(self) -> float | None:
@@ -316,13 +316,13 @@ class ServerTransactions:
 
     def again(self, request: Request, now: float) -> list[Effect] | None:
         """The answer that this request had before, or None: it is new (§17.2.3)."""
-        kept = self._kept.get((request.via.branch, request.method))
+        kept = self._kept.get((request.branch, request.method))
         return [kept[0]] if kept else None
 
     def answer(self, request: Request, response: Response, source: Hop, now: float) -> list[Effect]:
         """Send a final answer and keep it for 32 s (timer J)."""
         transmit = Transmit(response.to_bytes(), source)
-        self._kept[request.via.branch, request.method] = (transmit, now + TIMEOUT)
+        self._kept[request.branch, request.method] = (transmit, now + TIMEOUT)
         if request.method == "INVITE":
             self._unacked[request.cseq[0]] = _Unacked(transmit, response.status, source, now)
         if len(self._kept) > MAX_KEPT:
@@ -343,7 +343,7 @@ class ServerTransactions:
 
     def knows_invite(self, request: Request) -> bool:
         """A CANCEL names an INVITE that was answered here (§9.2)."""
-        return (request.via.branch, "INVITE") in self._kept
+        return (request.branch, "INVITE") in self._kept
 
     def poll(self, now: float) -> list[Effect]:
         """Resend what waits for an ACK; forget what can come no more."""
