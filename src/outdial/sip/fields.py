@@ -38,12 +38,13 @@ _VIA = re.compile(
     re.IGNORECASE,
 )
 _COMMON_VALUE = r"[!#-+\-./0-9:A-~]++"
+_COMMON_PORT = r"(?::(?:[1-5][0-9]{4}|[1-9][0-9]{0,3}))?+"
 _COMMON_PARAMS = rf"(?:;{TOKEN}++(?:={_COMMON_VALUE})?){{0,50}}+"
-_COMMON_URI = rf"sips?:(?:[!#-;=?A-~]++@)?{_HOST}(?::[1-5]?[1-9][0-9]{{0,3}})?{_COMMON_PARAMS}"
+_COMMON_URI = rf"sips?:(?:[!#-;=?A-~]++@)?{_HOST}{_COMMON_PORT}{_COMMON_PARAMS}"
 _COMMON_ADDRESS = re.compile(
     rf"(?:{QUOTED} ?)?<{_COMMON_URI}>(?:;{TOKEN}++={_COMMON_VALUE}){{0,50}}+", re.DOTALL
 )
-_COMMON_VIA = re.compile(rf"SIP/2\.0/[A-Z]++ {_HOST}(?::[1-5]?[1-9][0-9]{{0,3}})?{_COMMON_PARAMS}")
+_COMMON_VIA = re.compile(rf"SIP/2\.0/[A-Z]++ {_HOST}{_COMMON_PORT}{_COMMON_PARAMS}")
 _TAG = re.compile(r";tag(?:=([^;]*+))?+(?![^;])", re.IGNORECASE)
 _BRANCH = re.compile(r";branch(?:=([^;]*+))?+(?![^;])", re.IGNORECASE)
 _ELEMENT = re.compile(rf'(?:[^",<]|{QUOTED}|<[^>]*+>)*+', re.DOTALL)

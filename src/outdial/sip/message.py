@@ -101,9 +101,9 @@ class Message:
     def __init__(self, headers: Iterable[Header] = (), body: bytes = b"") -> None:
         self.headers: list[Header] = [(NAMES.get(name) or canonical(name), value) for name, value in headers]
         self.body = body
-        self._branch: str | None | _Unread = _UNREAD
-        self._from_tag: str | None | _Unread = _UNREAD
-        self._to_tag: str | None | _Unread = _UNREAD
+        self._branch: str | _Unread | None = _UNREAD
+        self._from_tag: str | _Unread | None = _UNREAD
+        self._to_tag: str | _Unread | None = _UNREAD
         self._via: Via | None = None
         self._from: NameAddr | None = None
         self._to: NameAddr | None = None

@@ -6,9 +6,9 @@ none, with the status that stands for that (§8.1.3.1): 408 no answer in time, 5
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import StrEnum
-from typing import Final
+from typing import Final, Protocol
 
 from outdial.sip.message import Request, Response
 from outdial.sip.words import T1, T2, T4, Effect, Hop, Transmit
@@ -31,27 +31,48 @@ class Timers:
 
     def __init__(self) -> None:
         self._at: dict[str, float] = {}
+        self._earliest: float | None = None
 
     def set(self, name: str, at: float) -> None:
         """Let `name` be due at `at`, whatever it was before."""
         self._at[name] = at
+        self._earliest = min(self._at.values())
 
-    def stop(self, *names: str) -> None:
-        """Forget these; without names, all."""
-        for name in names or tuple(self._at):
-            self._at.pop(name, None)
+    def stop(self) -> None:
+        """Forget all."""
+        self._at.clear()
+        self._earliest = None
 
     def pop(self, now: float) -> str | None:
         """Take out the earliest that is due."""
-        name = min(self._at, key=self._at.__getitem__, default=None)
-        if name is None or self._at[name] > now:
+        if self._earliest is None or self._earliest > now:
             return None
+        name = min(self._at, key=self._at.__getitem__)
         del self._at[name]
+        self._earliest = min(self._at.values(), default=None)
         return name
 
     def wake_at(self) -> float | None:
         """When the next one is due."""
-        return min(self._at.values(), default=None)
+        return self._earliest
+
+
+class Waking(Protocol):
+    """What has something to do at some time."""
+
+    def wake_at(self) -> float | None:
+        """When that is."""
+        ...
+
+
+def earliest(sources: Iterable[Waking]) -> float | None:
+    """When the first of these has something to do."""
+    found = None
+    for source in sources:
+        at = source.wake_at()
+        if at is not None and (found is None or at < found):
+            found = at
+    return found
 
 
 class State(StrEnum):
@@ -294,7 +315,7 @@ class ClientTransactions:
 
     def wake_at(self) -> float | None:
         """When `poll` has something to do."""
-        return min((at for one in self._open if (at := one.wake_at()) is not None), default=None)
+        return earliest(self._open)
 
     @property
     def over(self) -> bool:
@@ -362,6 +383,8 @@ class ServerTransactions:
 
     def wake_at(self) -> float | None:
         """When `poll` has something to do."""
+        if not self._kept and not self._unacked:
+            return None
         ends = [until for _, until in self._kept.values()]
         return min([*ends, *(min(one.at, one.until) for one in self._unacked.values())], default=None)
 
