@@ -35,9 +35,9 @@ CAMPAIGN = """
 INSERT INTO campaign (vdn_id, name, description, device_type, state, begin_at, end_at, caller_no,
     max_alerting_time, windows, device_sign, call_count, call_interval, duplicates, on_unknown, incomplete,
     created_at)
-SELECT $1, 'r' || $2::int || ' c' || n, '', 3, 'draft', now() - interval '1 day', now() + interval '1 day',
+SELECT $1, gen_random_uuid()::text, '', 3, 'draft', now() - interval '1 day', now() + interval '1 day',
        '100', 30, '{0,1440,NULL,NULL,NULL,NULL}', 'end', $2::int, 1, 'allow', 'count', $3, now()
-FROM generate_series(1, $4) n RETURNING campaign_id
+FROM generate_series(1, $4::int) RETURNING campaign_id
 """
 CONTACTS = """
 INSERT INTO contact (vdn_id, contact_id, campaign_id, called, session_id, priority, state, due_at)
