@@ -18,6 +18,7 @@ from uuid import uuid4
 import sipp
 import uvloop
 
+from outdial.compose import collect_rarely
 from outdial.model import Trunk
 from outdial.sip import sdp
 from outdial.sip.call import Call
@@ -84,6 +85,7 @@ class Agent:
         self._loop = asyncio.get_running_loop()
         await self._endpoint.start()
         specs = [self._spec(number) for number in range(calls)]
+        collect_rarely()
         cpu, began = time.process_time(), time.monotonic()
         await self._place(specs, rate)
         placed = time.monotonic() - began
