@@ -188,7 +188,7 @@ def environment(settings: Settings) -> dict[str, str]:
 
 
 def collect_rarely() -> None:
-    """Look for cycles of garbage seldom: requests leave none, calls few, and each look walks over all of them.
+    """Look for cycles of garbage seldom: requests leave none, calls few, each look walks over all of them.
 
     It saves a tenth of the CPU of an api process, and a fifth of an engine that places many calls.
     """

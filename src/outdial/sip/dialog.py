@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Final
 from uuid import UUID
 
+from outdial.sip.fields import uri_of
 from outdial.sip.message import NameAddr, ParseError, Request, Response
 from outdial.sip.words import USER_AGENT, CallSpec, DialogState, Hop, Transmit
 
@@ -126,13 +127,10 @@ def accepted(spec: CallSpec, response: Response) -> DialogState:
 
 def _target(message: Request | Response) -> str | None:
     try:
-        contact = message.contact
+        uri = next((uri_of(contact) for contact in message.all("Contact")), "")
     except ParseError:
         return None
-    if contact is None or contact.uri.scheme not in ("sip", "sips"):
-        return None
-    contact.uri.headers = ""
-    return str(contact.uri)
+    return uri if uri.startswith(("sip:", "sips:")) else None
 
 
 def _route_set(response: Response) -> tuple[str, ...]:

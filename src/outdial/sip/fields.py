@@ -7,8 +7,10 @@ in raw UTF-8, an underscore in a host); what is ambiguous is refused.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 Params = dict[str, str | None]
@@ -218,12 +220,27 @@ class Via:
         return f"SIP/2.0/{self.transport} {sent_by(self.host, self.port)}{format_params(self.params)}"
 
 
+@lru_cache(1024)
+def ip_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """An IP literal: the same few come with every call. Raises `ValueError`."""
+    return ipaddress.ip_address(text)
+
+
 def tag_of(text: str) -> str | None:
     """The tag of an address. Cheap for the form that most have; raises `ParseError` as `NameAddr.parse`."""
     if not _COMMON_ADDRESS.fullmatch(text):
         return NameAddr.parse(text).tag
     match = _TAG.search(text, text.rindex(">"))
     return match[1] if match else None
+
+
+def uri_of(text: str) -> str:
+    """The URI of an address, without its headers. Cheap for the form that most have; raises `ParseError`."""
+    if _COMMON_ADDRESS.fullmatch(text):
+        return text[text.rindex("<") + 1 : text.rindex(">")]
+    uri = NameAddr.parse(text).uri
+    uri.headers = ""
+    return str(uri)
 
 
 def branch_of(text: str) -> str | None:

@@ -209,11 +209,9 @@ class Message:
         nobody's data may become a header of its own.
         """
         lines = [self._start_line()]
-        for name, value in self.headers:
-            if name != "Content-Length":
-                lines.append(f"{name}: {value}")
-                if name not in NAMES and not _TOKEN.fullmatch(name):
-                    raise ValueError("header name: not a token")
+        lines += [f"{name}: {value}" for name, value in self.headers if name != "Content-Length"]
+        if not all(name in NAMES or _TOKEN.fullmatch(name) for name, _ in self.headers):
+            raise ValueError("header name: not a token")
         head = "\r\n".join(lines)
         breaks = len(lines) - 1
         if head.count("\r") != breaks or head.count("\n") != breaks or "\0" in head:
