@@ -18,7 +18,7 @@ from outdial.sip.dialog import (
     BRANCH,
     RESTORED_STEP,
     Dialog,
-    accepted,
+    Early,
     invite,
     listed,
     retry_after,
@@ -103,7 +103,7 @@ class Call:
         self._timers = Timers()
         self._phase = Phase.NEW
         self._dialogs: dict[str, Dialog] = {}
-        self._early: dict[str, Response | Dialog] = {}  # by the tag of what rings; a dialog once it is used
+        self._early = Early(spec, MAX_DIALOGS)
         self._main: Dialog | None = None
         self._cseq = 0
         self._cancelled = False  # a CANCEL is out
@@ -240,14 +240,9 @@ class Call:
     def _provisional(self, response: Response, now: float) -> list[Effect]:
         self._rang = self._rang or 180 <= response.status < 190
         if self._phase is Phase.CALLING:
-            self._meet_early(response)
+            self._early.meet(response)
             return [Progress(response.status, response.body)]
         return self._cancel(now) if self._phase in (Phase.CANCELLING, Phase.OVER) else []
-
-    def _meet_early(self, response: Response) -> None:
-        tag = response.to_tag
-        if response.status > 100 and tag and tag not in self._early and len(self._early) < MAX_DIALOGS:
-            self._early[tag] = response
 
     def _cancel(self, now: float) -> list[Effect]:
         """Once, for the pending INVITE. If it gets no final answer either, that is the end (§9.1)."""
@@ -335,7 +330,7 @@ class Call:
             return [ack] if ack else []
         if len(self._dialogs) >= MAX_DIALOGS:
             return []
-        dialog = self._dialogs[tag] = self._open(tag, response)
+        dialog = self._dialogs[tag] = self._early.confirmed(tag, response)
         if self._phase is Phase.CALLING:
             return self._answered(dialog, response, now)
         ack = self._ack(dialog, cseq)
@@ -343,12 +338,6 @@ class Call:
             self._main = dialog
             return [ack, *self._leave(dialog, now)]
         return [ack, *self._ask(dialog, "BYE", _ignore, now)]
-
-    def _open(self, tag: str, response: Response) -> Dialog:
-        dialog = Dialog(self.spec, accepted(self.spec, response))
-        early = self._early.get(tag)
-        dialog.remote_cseq = early.remote_cseq if isinstance(early, Dialog) else None
-        return dialog
 
     def _answered(self, dialog: Dialog, response: Response, now: float) -> list[Effect]:
         self._phase, self._main = Phase.ANSWERED, dialog
@@ -370,13 +359,7 @@ class Call:
         if request.to_tag != self.spec.from_tag:
             return None
         ending = self._phase in (Phase.ENDING, Phase.OVER) or (dialog and dialog is not self._main)
-        return None if ending and request.method != "BYE" else dialog or self._early_dialog(tag)
-
-    def _early_dialog(self, tag: str) -> Dialog | None:
-        early = self._early.get(tag)
-        if isinstance(early, Response):
-            early = self._early[tag] = Dialog(self.spec, accepted(self.spec, early))
-        return early
+        return None if ending and request.method != "BYE" else dialog or self._early.get(tag)
 
     def _refresh(self, now: float) -> list[Effect]:
         """Refresh the session: by UPDATE, which is cheaper, where the far end takes it (RFC 4028 §7.4)."""

@@ -218,3 +218,37 @@ class Dialog:
         if body:
             headers.append(("Content-Type", "application/sdp"))
         return Request(method, uri, headers, body), hop
+
+
+class Early:
+    """The dialogs of what rings, `limit` at most (§12.1). One is made when it is used: most never are."""
+
+    def __init__(self, spec: CallSpec, limit: int) -> None:
+        self._spec = spec
+        self._limit = limit
+        self._rang: dict[str, Response] = {}
+        self._used: dict[str, Dialog] = {}
+
+    def meet(self, response: Response) -> None:
+        """A provisional response."""
+        tag = response.to_tag
+        if response.status > 100 and tag and tag not in self._rang and len(self._rang) < self._limit:
+            self._rang[tag] = response
+
+    def get(self, tag: str) -> Dialog | None:
+        """The dialog with this remote tag."""
+        if tag in self._rang and tag not in self._used:
+            self._used[tag] = Dialog(self._spec, accepted(self._spec, self._rang[tag]))
+        return self._used.get(tag)
+
+    def confirmed(self, tag: str, response: Response) -> Dialog:
+        """The dialog that a 2xx confirms; the far end's numbers go on."""
+        dialog = Dialog(self._spec, accepted(self._spec, response))
+        early = self._used.get(tag)
+        dialog.remote_cseq = early.remote_cseq if early else None
+        return dialog
+
+    def clear(self) -> None:
+        """Forget them: one was confirmed."""
+        self._rang.clear()
+        self._used.clear()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import Enum, auto
 from typing import Final
 
 from outdial.sip.fields import (
@@ -80,15 +79,6 @@ class BadRequest(ParseError):
         self.request = request
 
 
-class _Unread(Enum):
-    """Stands for a value that was not read yet."""
-
-    UNREAD = auto()
-
-
-_UNREAD: Final = _Unread.UNREAD
-
-
 class Message:
     """What requests and responses have in common.
 
@@ -96,14 +86,12 @@ class Message:
     the headers before, not after.
     """
 
-    __slots__ = ("_branch", "_cseq", "_from", "_from_tag", "_to", "_to_tag", "_via", "body", "headers")
+    __slots__ = ("_cseq", "_from", "_names", "_to", "_via", "body", "headers")
 
     def __init__(self, headers: Iterable[Header] = (), body: bytes = b"") -> None:
         self.headers: list[Header] = [(NAMES.get(name) or canonical(name), value) for name, value in headers]
         self.body = body
-        self._branch: str | _Unread | None = _UNREAD
-        self._from_tag: str | _Unread | None = _UNREAD
-        self._to_tag: str | _Unread | None = _UNREAD
+        self._names: tuple[str | None, str | None, str | None] | None = None  # branch and tags, once read
         self._via: Via | None = None
         self._from: NameAddr | None = None
         self._to: NameAddr | None = None
@@ -168,23 +156,17 @@ class Message:
     @property
     def branch(self) -> str | None:
         """The branch of the topmost Via."""
-        if self._branch is _UNREAD:
-            self._branch = branch_of(self._need("Via"))
-        return self._branch
+        return self._names[0] if self._names else branch_of(self._need("Via"))
 
     @property
     def from_tag(self) -> str | None:
         """The tag of From."""
-        if self._from_tag is _UNREAD:
-            self._from_tag = tag_of(self._need("From"))
-        return self._from_tag
+        return self._names[1] if self._names else tag_of(self._need("From"))
 
     @property
     def to_tag(self) -> str | None:
         """The tag of To."""
-        if self._to_tag is _UNREAD:
-            self._to_tag = tag_of(self._need("To"))
-        return self._to_tag
+        return self._names[2] if self._names else tag_of(self._need("To"))
 
     @property
     def contact(self) -> NameAddr | None:
@@ -198,29 +180,21 @@ class Message:
         """The Record-Route set in its order, each as it stands, but without a display name."""
         return [plain_route(element) for element in self.all("Record-Route")]
 
-    def know(self, branch: str | None, from_tag: str | None, to_tag: str | None) -> None:
-        """Remember what was read on the way."""
-        self._branch, self._from_tag, self._to_tag = branch, from_tag, to_tag
-
     def to_bytes(self) -> bytes:
         """Write the message; Content-Length is always ours.
 
         Raises `ValueError` where a value holds CR, LF or NUL, or a name or the start line is malformed:
         nobody's data may become a header of its own.
         """
-        lines = [self._start_line()]
-        lines += [f"{name}: {value}" for name, value in self.headers if name != "Content-Length"]
+        lines = [self._start_line(), *(f"{n}: {v}" for n, v in self.headers if n != "Content-Length")]
         if not all(name in NAMES or _TOKEN.fullmatch(name) for name, _ in self.headers):
             raise ValueError("header name: not a token")
         head = "\r\n".join(lines)
         breaks = len(lines) - 1
         if head.count("\r") != breaks or head.count("\n") != breaks or "\0" in head:
             raise ValueError("header or start line: a value holds CR, LF or NUL")
-        return b"%b\r\nContent-Length: %d\r\n\r\n%b" % (
-            head.encode("utf-8", "surrogateescape"),
-            len(self.body),
-            self.body,
-        )
+        encoded = head.encode("utf-8", "surrogateescape")
+        return b"%b\r\nContent-Length: %d\r\n\r\n%b" % (encoded, len(self.body), self.body)
 
     def _start_line(self) -> str:
         raise NotImplementedError
@@ -389,7 +363,7 @@ def _check(message: Request | Response) -> None:
     for name in _MANDATORY:
         if not first.get(name):
             raise ParseError(f"{name}: missing or empty")
-    message.know(branch_of(first["Via"]), tag_of(first["From"]), tag_of(first["To"]))
+    message._names = branch_of(first["Via"]), tag_of(first["From"]), tag_of(first["To"])
     _, method = message.cseq
     if isinstance(message, Request):
         _check_request(message, method)
