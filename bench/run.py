@@ -39,8 +39,8 @@ def _calls(*, small: bool, long: bool) -> None:
         asyncio.run(calls.measure((50,), 2))
         asyncio.run(claims.measure((10_000, 20_000), 50, 1))
         return
-    agent.measure((300, 1000), 10.0 if long else 4.0, 3 if long else 2)
-    asyncio.run(calls.measure((300, 1000), 10))
+    agent.measure((300, 1000), 10.0 if long else 3.0, 3 if long else 2)
+    asyncio.run(calls.measure((300, 1000), 8))
     if long:
         asyncio.run(claims.measure((100_000, 10_000_000), 1000, 3))
 
