@@ -7,6 +7,9 @@ import platform
 import sys
 
 import admission
+import agent
+import calls
+import claims
 import media
 import ready
 
@@ -25,7 +28,21 @@ def main() -> None:
         media.measure((200,), 0.5)
     else:
         media.measure((500, 1000, 1500), 10.0 if "--long" in sys.argv else 2.0)
+    _calls(small="--small" in sys.argv, long="--long" in sys.argv)
     asyncio.run(admission.measure(size))
+
+
+def _calls(*, small: bool, long: bool) -> None:
+    """The rows about calls over SIP, and with `--long` those about claims."""
+    if small:
+        agent.measure((100,), 1.0, 1)
+        asyncio.run(calls.measure((50,), 2))
+        asyncio.run(claims.measure((10_000, 20_000), 50, 1))
+        return
+    agent.measure((300, 1000), 10.0 if long else 3.0, 3 if long else 2)
+    asyncio.run(calls.measure((300, 1000), 8))
+    if long:
+        asyncio.run(claims.measure((100_000, 10_000_000), 1000, 3))
 
 
 if __name__ == "__main__":

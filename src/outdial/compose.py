@@ -187,6 +187,15 @@ def environment(settings: Settings) -> dict[str, str]:
 # -- a process under it ------------------------------------------------------------------------------------
 
 
+def collect_rarely() -> None:
+    """Look for cycles of garbage seldom: requests leave none, calls few, each look walks over all of them.
+
+    It saves a tenth of the CPU of an api process, and a fifth of an engine that places many calls.
+    """
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 100)
+
+
 async def run_api(settings: Settings, stop: asyncio.Event, ready: Callable[[], None]) -> None:
     """An api process: serves the interface on the supervisor's listening socket."""
     from outdial.service import Service
@@ -199,10 +208,7 @@ async def run_api(settings: Settings, stop: asyncio.Event, ready: Callable[[], N
     async with opened(settings, "outdial api") as store:
         service = Service(store, utc_now)
         ready()
-        gc.freeze()
-        gc.set_threshold(
-            20_000, 20, 100
-        )  # requests leave no cycles: rare collections save a tenth of the CPU
+        collect_rarely()
         await serve_http(
             Guard(Api(service, Gate(service, utc_now)), allowed_hosts=None), sock, stop=stop, grace=20.0
         )
@@ -216,6 +222,7 @@ async def run_engine(settings: Settings, stop: asyncio.Event, ready: Callable[[]
     async with opened(settings, "outdial engine", size=6) as store, switch_of(settings, store) as switch:
         engine = Engine(store, switch, stop_grace=settings.stop_grace)
         ready()
+        collect_rarely()
         async with asyncio.TaskGroup() as group:
             upkeep = group.create_task(Upkeep(store).run(stop))
             await engine.run(stop)

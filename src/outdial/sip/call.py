@@ -13,7 +13,17 @@ from typing import Final
 
 from outdial.model import HungUpBy
 from outdial.sip.authenticator import Authenticator, Challenged, credentials_of
-from outdial.sip.dialog import ALLOW, BRANCH, RESTORED_STEP, Dialog, accepted, invite, listed, retry_after
+from outdial.sip.dialog import (
+    ALLOW,
+    BRANCH,
+    RESTORED_STEP,
+    Dialog,
+    Early,
+    invite,
+    listed,
+    retry_after,
+    routed,
+)
 from outdial.sip.message import ParseError, Request, Response, reason_cause
 from outdial.sip.session import Due, SessionTimer
 from outdial.sip.transaction import (
@@ -27,6 +37,7 @@ from outdial.sip.transaction import (
     Then,
     Timers,
     cancel_of,
+    earliest,
 )
 from outdial.sip.uas import Serving
 from outdial.sip.words import (
@@ -53,6 +64,7 @@ TIMER_EXPIRED: Final = 102
 """The Q.850 cause of a call that we end because the far end fell silent."""
 
 _GIVEN_UP: Final = 487
+_RANDOM: Final = SystemRandom()
 _WORDS: Final = {
     NO_ANSWER: "no answer in time",
     NO_TRANSPORT: "the transport failed",
@@ -81,7 +93,7 @@ class Call:
     def __init__(self, spec: CallSpec, *, random: Random | None = None) -> None:
         self.spec = spec
         self.call_id = spec.call_id
-        self._random = random or SystemRandom()
+        self._random = random or _RANDOM
         self._authenticator = Authenticator(spec.credentials, self._random)
         self._challenged = Challenged(self._authenticator)
         self._session = SessionTimer(spec.session_expires)
@@ -91,7 +103,7 @@ class Call:
         self._timers = Timers()
         self._phase = Phase.NEW
         self._dialogs: dict[str, Dialog] = {}
-        self._early: dict[str, Dialog] = {}
+        self._early = Early(spec, MAX_DIALOGS)
         self._main: Dialog | None = None
         self._cseq = 0
         self._cancelled = False  # a CANCEL is out
@@ -196,8 +208,7 @@ class Call:
 
     def wake_at(self) -> float | None:
         """When `poll` has something to do."""
-        sources = (self._transactions, self._serving.answers, self._session, self._timers)
-        return min((at for source in sources if (at := source.wake_at()) is not None), default=None)
+        return earliest((self._transactions, self._serving.answers, self._session, self._timers))
 
     def poll(self, now: float) -> list[Effect]:
         """Do what is due."""
@@ -212,9 +223,9 @@ class Call:
 
     def _invite(self, now: float) -> list[Effect]:
         self._cseq += 1
-        first = invite(self.spec, self._cseq)
-        extra = [*self._session.offer(), *self._challenged.headers("INVITE", first.uri)]
-        request = invite(self.spec, self._cseq, extra) if extra else first
+        uri, _ = routed(self.spec.request_uri, self.spec.route)
+        extra = [*self._session.offer(), *self._challenged.headers("INVITE", uri)]
+        request = invite(self.spec, self._cseq, extra)
         transaction = InviteTransaction(request, self.spec.hop, self._inviting, self.spec.timer_b)
         self._invites[self._cseq] = transaction
         return self._transactions.begin(transaction, now)
@@ -229,14 +240,9 @@ class Call:
     def _provisional(self, response: Response, now: float) -> list[Effect]:
         self._rang = self._rang or 180 <= response.status < 190
         if self._phase is Phase.CALLING:
-            self._meet_early(response)
+            self._early.meet(response)
             return [Progress(response.status, response.body)]
         return self._cancel(now) if self._phase in (Phase.CANCELLING, Phase.OVER) else []
-
-    def _meet_early(self, response: Response) -> None:
-        tag = response.to.tag
-        if response.status > 100 and tag and tag not in self._early and len(self._early) < MAX_DIALOGS:
-            self._early[tag] = Dialog(self.spec, accepted(self.spec, response))
 
     def _cancel(self, now: float) -> list[Effect]:
         """Once, for the pending INVITE. If it gets no final answer either, that is the end (§9.1)."""
@@ -317,14 +323,14 @@ class Call:
     # -- answered ----------------------------------------------------------------------------------------
 
     def _success(self, response: Response, now: float) -> list[Effect]:
-        tag, cseq = response.to.tag or "", response.cseq[0]
+        tag, cseq = response.to_tag or "", response.cseq[0]
         dialog = self._dialogs.get(tag)
         if dialog is not None:
             ack = dialog.acks.get(cseq)
             return [ack] if ack else []
         if len(self._dialogs) >= MAX_DIALOGS:
             return []
-        dialog = self._dialogs[tag] = self._open(tag, response)
+        dialog = self._dialogs[tag] = self._early.confirmed(tag, response)
         if self._phase is Phase.CALLING:
             return self._answered(dialog, response, now)
         ack = self._ack(dialog, cseq)
@@ -332,12 +338,6 @@ class Call:
             self._main = dialog
             return [ack, *self._leave(dialog, now)]
         return [ack, *self._ask(dialog, "BYE", _ignore, now)]
-
-    def _open(self, tag: str, response: Response) -> Dialog:
-        dialog = Dialog(self.spec, accepted(self.spec, response))
-        early = self._early.get(tag)
-        dialog.remote_cseq = early.remote_cseq if early else None
-        return dialog
 
     def _answered(self, dialog: Dialog, response: Response, now: float) -> list[Effect]:
         self._phase, self._main = Phase.ANSWERED, dialog
@@ -354,9 +354,9 @@ class Call:
     # -- within the dialog -------------------------------------------------------------------------------
 
     def _dialog_of(self, request: Request) -> Dialog | None:
-        tag = request.from_.tag or ""
+        tag = request.from_tag or ""
         dialog = self._dialogs.get(tag)
-        if request.to.tag != self.spec.from_tag:
+        if request.to_tag != self.spec.from_tag:
             return None
         ending = self._phase in (Phase.ENDING, Phase.OVER) or (dialog and dialog is not self._main)
         return None if ending and request.method != "BYE" else dialog or self._early.get(tag)
@@ -397,9 +397,9 @@ class Call:
 
     def _hung_up(self, request: Request, now: float) -> list[Effect]:
         """A BYE of the far end."""
-        dialog = self._dialogs.get(request.from_.tag or "")
+        dialog = self._dialogs.get(request.from_tag or "")
         if dialog is None or dialog is not self._main:
-            self._transactions.relieved(request.from_.tag, now)
+            self._transactions.relieved(request.from_tag, now)
             return []
         if self._phase is Phase.ANSWERED:
             return self._end(Over(HungUpBy.CALLEE, reason_cause(request)), now)
@@ -441,8 +441,8 @@ class Call:
         cseq, method = response.cseq
         if method != "INVITE" or not 200 <= response.status < 300:
             return []
-        branch = f"{BRANCH}{self.spec.branch}{cseq}" if self.spec.branch else response.via.branch
-        return self._success(response, now) if (branch == response.via.branch and cseq <= self._cseq) else []
+        branch = f"{BRANCH}{self.spec.branch}{cseq}" if self.spec.branch else response.branch
+        return self._success(response, now) if cseq <= self._cseq and response.branch == branch else []
 
     def _ask(
         self, dialog: Dialog, method: str, then: Then, now: float, challenged: Challenged | None = None

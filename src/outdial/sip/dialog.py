@@ -10,9 +10,11 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Final
 from uuid import UUID
 
+from outdial.sip.fields import uri_of
 from outdial.sip.message import NameAddr, ParseError, Request, Response
 from outdial.sip.words import USER_AGENT, CallSpec, DialogState, Hop, Transmit
 
@@ -60,6 +62,7 @@ def _loose(route: str) -> bool:
     return "lr" in NameAddr.parse(bracketed(route)).uri.params
 
 
+@lru_cache(256)
 def hop_to(address: str, otherwise: Hop) -> Hop:
     """Where a request goes whose next URI this is; `otherwise` where the URI does not say it.
 
@@ -112,7 +115,7 @@ def accepted(spec: CallSpec, response: Response) -> DialogState:
     return DialogState(
         call_id=spec.call_id,
         local_tag=spec.from_tag,
-        remote_tag=response.to.tag or "",
+        remote_tag=response.to_tag or "",
         local_uri=spec.from_uri,
         remote_uri=spec.to_uri,
         remote_target=_target(response) or spec.request_uri,
@@ -124,13 +127,10 @@ def accepted(spec: CallSpec, response: Response) -> DialogState:
 
 def _target(message: Request | Response) -> str | None:
     try:
-        contact = message.contact
+        uri = next((uri_of(contact) for contact in message.all("Contact")), "")
     except ParseError:
         return None
-    if contact is None or contact.uri.scheme not in ("sip", "sips"):
-        return None
-    contact.uri.headers = ""
-    return str(contact.uri)
+    return uri if uri.startswith(("sip:", "sips:")) else None
 
 
 def _route_set(response: Response) -> tuple[str, ...]:
@@ -218,3 +218,37 @@ class Dialog:
         if body:
             headers.append(("Content-Type", "application/sdp"))
         return Request(method, uri, headers, body), hop
+
+
+class Early:
+    """The dialogs of what rings, `limit` at most (§12.1). One is made when it is used: most never are."""
+
+    def __init__(self, spec: CallSpec, limit: int) -> None:
+        self._spec = spec
+        self._limit = limit
+        self._rang: dict[str, Response] = {}
+        self._used: dict[str, Dialog] = {}
+
+    def meet(self, response: Response) -> None:
+        """A provisional response."""
+        tag = response.to_tag
+        if response.status > 100 and tag and tag not in self._rang and len(self._rang) < self._limit:
+            self._rang[tag] = response
+
+    def get(self, tag: str) -> Dialog | None:
+        """The dialog with this remote tag."""
+        if tag in self._rang and tag not in self._used:
+            self._used[tag] = Dialog(self._spec, accepted(self._spec, self._rang[tag]))
+        return self._used.get(tag)
+
+    def confirmed(self, tag: str, response: Response) -> Dialog:
+        """The dialog that a 2xx confirms; the far end's numbers go on."""
+        dialog = Dialog(self._spec, accepted(self._spec, response))
+        early = self._used.get(tag)
+        dialog.remote_cseq = early.remote_cseq if early else None
+        return dialog
+
+    def clear(self) -> None:
+        """Forget them: one was confirmed."""
+        self._rang.clear()
+        self._used.clear()

@@ -14,6 +14,8 @@ import socket
 import ssl
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from functools import lru_cache
 from heapq import heappop, heappush
 from itertools import count
 from typing import Final, Protocol
@@ -50,6 +52,9 @@ _STALLED: Final = 1.0
 _AFTER_A_STALL: Final = 0.5
 """Seconds: who was stopped for so long may have been overtaken by another engine, and learns that first."""
 
+_REMEMBERED: Final = 1024
+"""Addresses of peers about which something is remembered."""
+
 _CONNECT_WITHIN: Final = 4.0
 """Seconds for a connection and its TLS handshake."""
 
@@ -84,6 +89,15 @@ class Conversation(Protocol):
 Hear = Callable[[Effect], None]
 
 
+@dataclass(slots=True)
+class _Entry:
+    """A conversation that lives here, and when it is looked at next."""
+
+    conversation: Conversation
+    hear: Hear
+    look_at: float = float("inf")
+
+
 class Endpoint:
     """The sockets of one engine, and the conversations on them."""
 
@@ -102,7 +116,7 @@ class Endpoint:
         self._streams: dict[Hop, _Stream] = {}
         self._connecting: dict[Hop, asyncio.Task[None]] = {}
         self._names: dict[Hop, asyncio.Task[None]] = {}
-        self._conversations: dict[str, tuple[Conversation, Hear]] = {}
+        self._conversations: dict[str, _Entry] = {}
         self._due: list[tuple[float, int, str]] = []
         self._order = count()
         self._timer: asyncio.TimerHandle | None = None
@@ -172,7 +186,7 @@ class Endpoint:
         host, port = sock.getsockname()[:2]
         if self._external is not None:
             return self._external, port
-        if ipaddress.ip_address(host).is_unspecified:
+        if host in ("0.0.0.0", "::"):  # noqa: S104
             host = _address_towards(hop)
         return host, port
 
@@ -195,7 +209,7 @@ class Endpoint:
 
     def begin(self, conversation: Conversation, effects: Iterable[Effect], hear: Hear) -> None:
         """Take a conversation in and do its first effects; `hear` gets what is no `Transmit`."""
-        self._conversations[conversation.call_id] = (conversation, hear)
+        self._conversations[conversation.call_id] = _Entry(conversation, hear)
         self.perform(conversation, effects)
 
     def perform(self, conversation: Conversation, effects: Iterable[Effect]) -> None:
@@ -206,14 +220,15 @@ class Endpoint:
                 self._send(effect.data, effect.hop)
             else:
                 told.append(effect)
-        hear = self._conversations.get(conversation.call_id, (None, None))[1]
+        entry = self._conversations.get(conversation.call_id)
+        if entry is None:
+            return
         if conversation.finished:
-            self._conversations.pop(conversation.call_id, None)
+            del self._conversations[conversation.call_id]
         else:
-            self._arm(conversation)
+            self._arm(entry)
         for effect in told:
-            if hear is not None:
-                hear(effect)
+            entry.hear(effect)
 
     def __len__(self) -> int:
         """Conversations that are not finished."""
@@ -229,11 +244,13 @@ class Endpoint:
 
     # -- timers ----------------------------------------------------------------------------------------
 
-    def _arm(self, conversation: Conversation) -> None:
-        at = conversation.wake_at()
-        if at is None:
+    def _arm(self, entry: _Entry) -> None:
+        """See that it is looked at in time; one look too many is cheaper than to take back each."""
+        at = entry.conversation.wake_at()
+        if at is None or at >= entry.look_at:
             return
-        heappush(self._due, (at, next(self._order), conversation.call_id))
+        entry.look_at = at
+        heappush(self._due, (at, next(self._order), entry.conversation.call_id))
         if at < self._armed:
             self._set_timer(at)
 
@@ -250,13 +267,16 @@ class Endpoint:
             return
         self._armed = float("inf")
         while self._due and self._due[0][0] <= now:
-            _, _, call_id = heappop(self._due)
+            look_at, _, call_id = heappop(self._due)
             entry = self._conversations.get(call_id)
-            if entry is None:
+            if entry is None or entry.look_at != look_at:
                 continue
-            at = entry[0].wake_at()
+            entry.look_at = float("inf")
+            at = entry.conversation.wake_at()
             if at is not None and at <= now:
-                self.perform(entry[0], entry[0].poll(now))
+                self.perform(entry.conversation, entry.conversation.poll(now))
+            else:
+                self._arm(entry)
         if self._due and self._due[0][0] < self._armed:
             self._set_timer(self._due[0][0])
 
@@ -273,7 +293,7 @@ class Endpoint:
                 continue
             if len(data) <= 4 and not data.strip(b"\r\n\0"):
                 continue  # a keep-alive
-            self._hear(data, Hop("udp", address[0], address[1]))
+            self._hear(data, _source(address[0], address[1]))
 
     def _hear(self, data: bytes, source: Hop) -> None:
         try:
@@ -290,7 +310,8 @@ class Endpoint:
     def _receive(self, message: Request | Response, source: Hop) -> None:
         entry = self._conversations.get(message.call_id)
         if entry is not None:
-            self.perform(entry[0], entry[0].receive(message, self._loop.time(), source))
+            conversation = entry.conversation
+            self.perform(conversation, conversation.receive(message, self._loop.time(), source))
             return
         self.counts["strays"] += 1
         if source.host not in self._peers:
@@ -303,10 +324,10 @@ class Endpoint:
 
     def _refusal(self, request: Request) -> Response:
         """To a peer's request that belongs to nothing of ours: we take no calls."""
-        tag = None if request.to.tag else "outdial"
+        tag = None if request.to_tag else "outdial"
         if request.method == "OPTIONS" and tag:
             return response_to(request, 200, "OK", to_tag=tag, headers=[("Allow", ALLOW)])
-        if request.to.tag or request.method == "CANCEL":
+        if request.to_tag or request.method == "CANCEL":
             return response_to(request, 481, "Call/Transaction Does Not Exist", to_tag=tag)
         return response_to(request, 405, "Method Not Allowed", to_tag=tag, headers=[("Allow", ALLOW)])
 
@@ -351,8 +372,8 @@ class Endpoint:
 
     def _failed(self, hop: Hop) -> None:
         now = self._loop.time()
-        for conversation, _ in list(self._conversations.values()):
-            self.perform(conversation, conversation.unreachable(hop, now))
+        for entry in list(self._conversations.values()):
+            self.perform(entry.conversation, entry.conversation.unreachable(hop, now))
 
     # -- TCP and TLS -----------------------------------------------------------------------------------
 
@@ -452,6 +473,12 @@ class _Stream(asyncio.Protocol):
         self._changed(self, lost=True)
 
 
+@lru_cache(_REMEMBERED)
+def _source(host: str, port: int) -> Hop:
+    return Hop("udp", host, port)
+
+
+@lru_cache(_REMEMBERED)
 def _is_literal(host: str) -> bool:
     with contextlib.suppress(ValueError):
         ipaddress.ip_address(host)

@@ -7,8 +7,10 @@ in raw UTF-8, an underscore in a host); what is ambiguous is refused.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 Params = dict[str, str | None]
@@ -38,12 +40,15 @@ _VIA = re.compile(
     re.IGNORECASE,
 )
 _COMMON_VALUE = r"[!#-+\-./0-9:A-~]++"
+_COMMON_PORT = r"(?::(?:[1-5][0-9]{4}|[1-9][0-9]{0,3}))?+"
 _COMMON_PARAMS = rf"(?:;{TOKEN}++(?:={_COMMON_VALUE})?){{0,50}}+"
-_COMMON_URI = rf"sips?:(?:[!#-;=?A-~]++@)?{_HOST}(?::[1-5]?[1-9][0-9]{{0,3}})?{_COMMON_PARAMS}"
+_COMMON_URI = rf"sips?:(?:[!#-;=?A-~]++@)?{_HOST}{_COMMON_PORT}{_COMMON_PARAMS}"
 _COMMON_ADDRESS = re.compile(
     rf"(?:{QUOTED} ?)?<{_COMMON_URI}>(?:;{TOKEN}++={_COMMON_VALUE}){{0,50}}+", re.DOTALL
 )
-_COMMON_VIA = re.compile(rf"SIP/2\.0/[A-Z]++ {_HOST}(?::[1-5]?[1-9][0-9]{{0,3}})?{_COMMON_PARAMS}")
+_COMMON_VIA = re.compile(rf"SIP/2\.0/[A-Z]++ {_HOST}{_COMMON_PORT}{_COMMON_PARAMS}")
+_TAG = re.compile(r";tag(?:=([^;]*+))?+(?![^;])", re.IGNORECASE)
+_BRANCH = re.compile(r";branch(?:=([^;]*+))?+(?![^;])", re.IGNORECASE)
 _ELEMENT = re.compile(rf'(?:[^",<]|{QUOTED}|<[^>]*+>)*+', re.DOTALL)
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _TO_ESCAPE = re.compile(r'(["\\])')
@@ -215,16 +220,35 @@ class Via:
         return f"SIP/2.0/{self.transport} {sent_by(self.host, self.port)}{format_params(self.params)}"
 
 
-def check_address(text: str) -> None:
-    """Raise `ParseError` unless `NameAddr.parse` will read this. Cheap for the form that most have."""
+@lru_cache(1024)
+def ip_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """An IP literal: the same few come with every call. Raises `ValueError`."""
+    return ipaddress.ip_address(text)
+
+
+def tag_of(text: str) -> str | None:
+    """The tag of an address. Cheap for the form that most have; raises `ParseError` as `NameAddr.parse`."""
     if not _COMMON_ADDRESS.fullmatch(text):
-        NameAddr.parse(text)
+        return NameAddr.parse(text).tag
+    match = _TAG.search(text, text.rindex(">"))
+    return match[1] if match else None
 
 
-def check_via(text: str) -> None:
-    """Raise `ParseError` unless the first Via of this value can be read. Cheap for the usual form."""
+def uri_of(text: str) -> str:
+    """The URI of an address, without its headers. Cheap for the form that most have; raises `ParseError`."""
+    if _COMMON_ADDRESS.fullmatch(text):
+        return text[text.rindex("<") + 1 : text.rindex(">")]
+    uri = NameAddr.parse(text).uri
+    uri.headers = ""
+    return str(uri)
+
+
+def branch_of(text: str) -> str | None:
+    """The branch of the first Via of this value. Cheap for the usual form; raises `ParseError`."""
     if not _COMMON_VIA.fullmatch(text):
-        first_via(text)
+        return first_via(text).branch
+    match = _BRANCH.search(text)
+    return match[1] if match else None
 
 
 def first_via(text: str) -> Via:

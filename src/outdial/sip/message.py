@@ -18,14 +18,14 @@ from outdial.sip.fields import (
     ParseError,
     Uri,
     Via,
+    branch_of,
     canonical,
-    check_address,
-    check_via,
     first_via,
     parse_name_addrs,
     parse_params,
     plain_route,
     split_list,
+    tag_of,
 )
 
 __all__ = [
@@ -86,11 +86,12 @@ class Message:
     the headers before, not after.
     """
 
-    __slots__ = ("_cseq", "_from", "_to", "_via", "body", "headers")
+    __slots__ = ("_cseq", "_from", "_names", "_to", "_via", "body", "headers")
 
     def __init__(self, headers: Iterable[Header] = (), body: bytes = b"") -> None:
-        self.headers: list[Header] = [(canonical(name), value) for name, value in headers]
+        self.headers: list[Header] = [(NAMES.get(name) or canonical(name), value) for name, value in headers]
         self.body = body
+        self._names: tuple[str | None, str | None, str | None] | None = None  # branch and tags, once read
         self._via: Via | None = None
         self._from: NameAddr | None = None
         self._to: NameAddr | None = None
@@ -98,7 +99,7 @@ class Message:
 
     def get(self, name: str) -> str | None:
         """The first value of a header as it stands, or None."""
-        name = canonical(name)
+        name = NAMES.get(name) or canonical(name)
         for known, value in self.headers:
             if known == name:
                 return value
@@ -153,6 +154,21 @@ class Message:
         return self._via
 
     @property
+    def branch(self) -> str | None:
+        """The branch of the topmost Via."""
+        return self._names[0] if self._names else branch_of(self._need("Via"))
+
+    @property
+    def from_tag(self) -> str | None:
+        """The tag of From."""
+        return self._names[1] if self._names else tag_of(self._need("From"))
+
+    @property
+    def to_tag(self) -> str | None:
+        """The tag of To."""
+        return self._names[2] if self._names else tag_of(self._need("To"))
+
+    @property
     def contact(self) -> NameAddr | None:
         """The first Contact, or None where there is none or it is "*"."""
         for element in self.all("Contact"):
@@ -170,21 +186,15 @@ class Message:
         Raises `ValueError` where a value holds CR, LF or NUL, or a name or the start line is malformed:
         nobody's data may become a header of its own.
         """
-        lines = [self._start_line()]
-        for name, value in self.headers:
-            if name != "Content-Length":
-                lines.append(f"{name}: {value}")
-                if not _TOKEN.fullmatch(name):
-                    raise ValueError("header name: not a token")
+        lines = [self._start_line(), *(f"{n}: {v}" for n, v in self.headers if n != "Content-Length")]
+        if not all(name in NAMES or _TOKEN.fullmatch(name) for name, _ in self.headers):
+            raise ValueError("header name: not a token")
         head = "\r\n".join(lines)
         breaks = len(lines) - 1
         if head.count("\r") != breaks or head.count("\n") != breaks or "\0" in head:
             raise ValueError("header or start line: a value holds CR, LF or NUL")
-        return b"%b\r\nContent-Length: %d\r\n\r\n%b" % (
-            head.encode("utf-8", "surrogateescape"),
-            len(self.body),
-            self.body,
-        )
+        encoded = head.encode("utf-8", "surrogateescape")
+        return b"%b\r\nContent-Length: %d\r\n\r\n%b" % (encoded, len(self.body), self.body)
 
     def _start_line(self) -> str:
         raise NotImplementedError
@@ -353,9 +363,7 @@ def _check(message: Request | Response) -> None:
     for name in _MANDATORY:
         if not first.get(name):
             raise ParseError(f"{name}: missing or empty")
-    check_via(first["Via"])
-    check_address(first["From"])
-    check_address(first["To"])
+    message._names = branch_of(first["Via"]), tag_of(first["From"]), tag_of(first["To"])
     _, method = message.cseq
     if isinstance(message, Request):
         _check_request(message, method)

@@ -19,7 +19,6 @@ No RTCP is sent, and none is expected: port + 1 stays unbound.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import secrets
 import socket
 from collections.abc import Callable
@@ -27,6 +26,7 @@ from time import monotonic
 from typing import Final, Protocol
 
 from outdial.g711 import ALAW_TO_ULAW, FRAME, SILENCE, ULAW_TO_ALAW
+from outdial.sip.fields import ip_address
 from outdial.sip.stream import (
     HEADER,
     KEY_PAUSE,
@@ -286,14 +286,14 @@ class MediaSession:
         self._codecs[media.codec_pt] = ALAW_TO_ULAW if self._alaw else None
         theirs = self._our_event_pt if media.event_pt is None else media.event_pt
         self._event_pts = frozenset({self._our_event_pt, theirs})
-        held = media.port == 0 or ipaddress.ip_address(address).is_unspecified
+        held = media.port == 0 or ip_address(address).is_unspecified
         self._may_send = not held and media.direction in ("sendrecv", "sendonly")
         self._unfilter()  # the next packet puts it back, where it still holds
         self._wake()
 
     def _address_of(self, media: Media) -> str:
         try:
-            address = ipaddress.ip_address(media.address)
+            address = ip_address(media.address)
         except ValueError:
             raise MediaError(f"audio to {media.address[:64]!r}: not an IP address") from None
         wanted = 6 if self._socket.family == socket.AF_INET6 else 4

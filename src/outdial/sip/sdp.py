@@ -5,13 +5,12 @@ We speak G.711 (PCMU and PCMA) and telephone events over RTP/AVP, and nothing el
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from outdial.sip.fields import ParseError
+from outdial.sip.fields import ParseError, ip_address
 
 MAX_SDP: Final = 32 * 1024
 """Bytes of a description that we read."""
@@ -218,7 +217,7 @@ def _address(connection: str | None) -> tuple[str, bool]:
     if match is None:
         raise SdpError("SDP: no c= line with an IPv4 or IPv6 address")
     try:
-        address = ipaddress.ip_address(match[2])
+        address = ip_address(match[2])
     except ValueError:
         raise SdpError("SDP: the c= line has no IP address") from None
     if address.version != int(match[1]) or address.is_multicast:

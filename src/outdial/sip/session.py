@@ -113,7 +113,9 @@ class SessionTimer:
 
     def wake_at(self) -> float | None:
         """When `pop` has something."""
-        return min((at for at in (self._end, self._refresh) if at is not None), default=None)
+        if self._end is None or self._refresh is None:
+            return self._refresh if self._end is None else self._end
+        return min(self._end, self._refresh)
 
     def _start(self, interval: int, ours: bool, now: float) -> None:
         self.interval, self.ours = interval, ours

@@ -6,9 +6,9 @@ none, with the status that stands for that (§8.1.3.1): 408 no answer in time, 5
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import StrEnum
-from typing import Final
+from typing import Final, Protocol
 
 from outdial.sip.message import Request, Response
 from outdial.sip.words import T1, T2, T4, Effect, Hop, Transmit
@@ -31,27 +31,48 @@ class Timers:
 
     def __init__(self) -> None:
         self._at: dict[str, float] = {}
+        self._earliest: float | None = None
 
     def set(self, name: str, at: float) -> None:
         """Let `name` be due at `at`, whatever it was before."""
         self._at[name] = at
+        self._earliest = min(self._at.values())
 
-    def stop(self, *names: str) -> None:
-        """Forget these; without names, all."""
-        for name in names or tuple(self._at):
-            self._at.pop(name, None)
+    def stop(self) -> None:
+        """Forget all."""
+        self._at.clear()
+        self._earliest = None
 
     def pop(self, now: float) -> str | None:
         """Take out the earliest that is due."""
-        name = min(self._at, key=self._at.__getitem__, default=None)
-        if name is None or self._at[name] > now:
+        if self._earliest is None or self._earliest > now:
             return None
+        name = min(self._at, key=self._at.__getitem__)
         del self._at[name]
+        self._earliest = min(self._at.values(), default=None)
         return name
 
     def wake_at(self) -> float | None:
         """When the next one is due."""
-        return min(self._at.values(), default=None)
+        return self._earliest
+
+
+class Waking(Protocol):
+    """What has something to do at some time."""
+
+    def wake_at(self) -> float | None:
+        """When that is."""
+        ...
+
+
+def earliest(sources: Iterable[Waking]) -> float | None:
+    """When the first of these has something to do."""
+    found = None
+    for source in sources:
+        at = source.wake_at()
+        if at is not None and (found is None or at < found):
+            found = at
+    return found
 
 
 class State(StrEnum):
@@ -76,11 +97,11 @@ class ClientTransaction:
         self._timers = Timers()
         self._interval = T1
         self._transmit = Transmit(request.to_bytes(), hop)
-        self._branch = request.via.branch
+        self._branch = request.branch
 
     def matches(self, response: Response) -> bool:
         """§17.1.3: the branch of the topmost Via and the method, and for certainty the number."""
-        return response.via.branch == self._branch and response.cseq == self.request.cseq
+        return response.branch == self._branch and response.cseq == self.request.cseq
 
     def wake_at(self) -> float | None:
         """When `poll` has something to do."""
@@ -289,12 +310,12 @@ class ClientTransactions:
     def relieved(self, tag: str | None, now: float) -> None:
         """The far end with this tag ended what was to be ended."""
         for one in self._relieving:
-            if one.request.to.tag == tag:
+            if one.request.to_tag == tag:
                 one.abandon(now)
 
     def wake_at(self) -> float | None:
         """When `poll` has something to do."""
-        return min((at for one in self._open if (at := one.wake_at()) is not None), default=None)
+        return earliest(self._open)
 
     @property
     def over(self) -> bool:
@@ -316,13 +337,13 @@ class ServerTransactions:
 
     def again(self, request: Request, now: float) -> list[Effect] | None:
         """The answer that this request had before, or None: it is new (§17.2.3)."""
-        kept = self._kept.get((request.via.branch, request.method))
+        kept = self._kept.get((request.branch, request.method))
         return [kept[0]] if kept else None
 
     def answer(self, request: Request, response: Response, source: Hop, now: float) -> list[Effect]:
         """Send a final answer and keep it for 32 s (timer J)."""
         transmit = Transmit(response.to_bytes(), source)
-        self._kept[request.via.branch, request.method] = (transmit, now + TIMEOUT)
+        self._kept[request.branch, request.method] = (transmit, now + TIMEOUT)
         if request.method == "INVITE":
             self._unacked[request.cseq[0]] = _Unacked(transmit, response.status, source, now)
         if len(self._kept) > MAX_KEPT:
@@ -343,7 +364,7 @@ class ServerTransactions:
 
     def knows_invite(self, request: Request) -> bool:
         """A CANCEL names an INVITE that was answered here (§9.2)."""
-        return (request.via.branch, "INVITE") in self._kept
+        return (request.branch, "INVITE") in self._kept
 
     def poll(self, now: float) -> list[Effect]:
         """Resend what waits for an ACK; forget what can come no more."""
@@ -362,6 +383,8 @@ class ServerTransactions:
 
     def wake_at(self) -> float | None:
         """When `poll` has something to do."""
+        if not self._kept and not self._unacked:
+            return None
         ends = [until for _, until in self._kept.values()]
         return min([*ends, *(min(one.at, one.until) for one in self._unacked.values())], default=None)
 

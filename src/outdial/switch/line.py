@@ -398,7 +398,7 @@ def answered_elsewhere(response: Response, source: Hop, endpoint: Endpoint) -> C
     contact = response.contact
     spec = CallSpec(
         call_id=response.call_id,
-        from_tag=response.from_.tag or "",
+        from_tag=response.from_tag or "",
         branch="",
         hop=source,
         request_uri=str(contact.uri) if contact is not None else str(response.to.uri),
