@@ -262,10 +262,11 @@ async def test_neither_logs_nor_last_error_hold_the_number_or_the_path(
     database: str, sql: asyncpg.Connection, vdn: int
 ) -> None:
     with capture_logs() as logs:
-        async with ToyReceiver(answers(500)) as receiver, pushing(database):
+        async with ToyReceiver(answers(500)) as receiver:
             (result_id,) = await settle(sql, receiver.url + "?token=hidden")
             await sql.execute("UPDATE outbox SET pushes = 5")
-            found = await failed(sql, result_id, 6)
+            async with pushing(database):
+                found = await failed(sql, result_id, 6)
     assert {entry["event"] for entry in logs} == {"receiver fails", "result not delivered"}
     said = f"{logs} {found['last_error']}"
     assert CALLED[:-4] not in said
