@@ -16,6 +16,7 @@ import pytest
 from scripted import Run, error_of
 
 from outdial.cli import trunk as command
+from outdial.config import load
 from outdial.model import PrefixRule, Trunk
 from outdial.routing.faults import TRANSPORTS
 from outdial.store.sealing import MasterKey
@@ -359,9 +360,13 @@ def test_the_options_and_their_defaults_are_those_of_the_model() -> None:
 GUIDE = Path(__file__).resolve().parents[2] / "docs" / "howto" / "trunks.md"
 
 
+def blocks_of_the_guide(language: str) -> list[str]:
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```", GUIDE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    return [text for name, text in blocks if name == language]
+
+
 def commands_of_the_guide() -> list[list[str]]:
-    blocks = re.findall(r"^```\n(.*?)^```", GUIDE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    lines = "\n".join(blocks_of_the_guide("")).replace("\\\n", " ").splitlines()
     typed = [re.sub(r"^OUTDIAL_\w+=\S+ | < .*$", "", line) for line in lines]
     return [shlex.split(line)[1:] for line in typed if line.startswith("outdial ")]
 
@@ -378,3 +383,11 @@ def test_every_command_of_the_guide_does_what_it_says(run: Run) -> None:
         ended = run(*arguments)
         assert ended.code == 0, (arguments, ended.err)
     assert sorted(trunk["name"] for trunk in listed(run)) == ["other", "reserve", "vip"]
+
+
+def test_the_settings_of_the_guide_are_settings(tmp_path: Path) -> None:
+    (block,) = blocks_of_the_guide("toml")
+    (tmp_path / "outdial.toml").write_text(block.replace("# sip_external", "sip_external"), encoding="utf-8")
+    settings = load(tmp_path / "outdial.toml", {})
+    assert (settings.switch, settings.sip_external) == ("sip", "203.0.113.5")
+    assert settings.sip_addresses() == [("192.0.2.5", 5060)]
