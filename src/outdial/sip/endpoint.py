@@ -140,7 +140,7 @@ class Endpoint:
                 raise SwitchError(f"sip_listen: {host} port {port}: {error.strerror or error}") from error
 
     def _bind(self, host: str, port: int) -> None:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        family = _family(host)
         sock = socket.socket(family, socket.SOCK_DGRAM)
         try:
             sock.setblocking(False)
@@ -180,7 +180,7 @@ class Endpoint:
 
     def local(self, hop: Hop) -> tuple[str, int]:
         """Our address and port as this hop sees them: in Via and, for UDP, in Contact."""
-        sock = self._udp.get(socket.AF_INET6 if ":" in hop.host else socket.AF_INET)
+        sock = self._udp.get(_family(hop.host))
         if sock is None:
             raise SwitchError(f"no address of sip_listen has the family of {hop.host}")
         host, port = sock.getsockname()[:2]
@@ -203,7 +203,7 @@ class Endpoint:
     def ready(self, hop: Hop) -> bool:
         """Whether something sent to this hop leaves at once."""
         if hop.transport == "udp":
-            return (socket.AF_INET6 if ":" in hop.host else socket.AF_INET) in self._udp
+            return _family(hop.host) in self._udp
         stream = self._streams.get(hop)
         return stream is not None and stream.transport.get_write_buffer_size() <= _BACKLOG
 
@@ -344,7 +344,7 @@ class Endpoint:
             self._connect_for(data, hop)
 
     def _send_datagram(self, data: bytes, hop: Hop) -> None:
-        sock = self._udp.get(socket.AF_INET6 if ":" in hop.host else socket.AF_INET)
+        sock = self._udp.get(_family(hop.host))
         try:
             if sock is None:
                 raise OSError("no socket of this family")
@@ -486,9 +486,14 @@ def _is_literal(host: str) -> bool:
     return False
 
 
+def _family(host: str) -> socket.AddressFamily:
+    """Of an IP literal."""
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
 def _address_towards(hop: Hop) -> str:
     """The local address from which the system would send to this hop."""
-    family = socket.AF_INET6 if ":" in hop.host else socket.AF_INET
+    family = _family(hop.host)
     with socket.socket(family, socket.SOCK_DGRAM) as probe:
         probe.connect((hop.host, hop.port))
         return str(probe.getsockname()[0])

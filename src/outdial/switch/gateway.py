@@ -16,8 +16,8 @@ from outdial.sip.endpoint import Endpoint
 from outdial.sip.locate import Target
 from outdial.sip.registration import Account, OptionsPing, Registration
 from outdial.sip.resolver import Resolver
-from outdial.sip.words import Credentials, Effect, Hop
-from outdial.switch.line import bracketed
+from outdial.sip.words import Effect, Hop
+from outdial.switch.line import bracketed, credentials_of, route_of, transport_of
 
 log = structlog.get_logger()
 
@@ -208,7 +208,7 @@ def account(endpoint: Endpoint, trunk: Trunk, hop: Hop, *, timeout: float = 32.0
     host = bracketed(trunk.host)
     our_host, our_port = endpoint.local(hop)
     contact_host, contact_port = endpoint.contact(hop)
-    over = "" if hop.transport == "udp" else f";transport={hop.transport}"
+    over = transport_of(hop)
     port = f":{trunk.port}" if trunk.port else ""
     return Account(
         hop=hop,
@@ -218,8 +218,8 @@ def account(endpoint: Endpoint, trunk: Trunk, hop: Hop, *, timeout: float = 32.0
         via=f"{bracketed(our_host)}:{our_port}",
         call_id=secrets.token_hex(16),
         from_tag=secrets.token_hex(8),
-        route=(f"<sip:{trunk.outbound_proxy}{over};lr>",) if trunk.outbound_proxy else (),
-        credentials=Credentials(trunk.username, trunk.password or "") if trunk.username else None,
+        route=route_of(trunk, over),
+        credentials=credentials_of(trunk),
         timeout=timeout,
     )
 

@@ -304,17 +304,7 @@ class Line:
         if self._media is not None:
             self._media.close()
         machine = self._talk is not None and self._talk.machine
-        self._tell(
-            Ended(
-                ended.attempt_id,
-                cause=ended.cause,
-                sip_status=ended.sip_status,
-                answered=ended.answered,
-                hung_up_by=ended.hung_up_by,
-                machine=machine,
-                record=record,
-            )
-        )
+        self._tell(replace(ended, machine=machine, record=record))
 
     def _record(self, trunk: str | None) -> CallRecord:
         talk, media = self._talk, self._media
@@ -346,14 +336,13 @@ def call_spec(
     What `routing` lets through as a number holds no character that could end a header.
     """
     call_id, from_tag, branch = spec_ids(attempt, trunk.name)
-    host = f"[{trunk.host}]" if ":" in trunk.host else trunk.host
+    host = bracketed(trunk.host)
     place = f"{host}:{trunk.port}" if trunk.port else host
-    over = "" if hop.transport == "udp" else f";transport={hop.transport}"
+    over = transport_of(hop)
     number = quote(dialed, safe="+*")
     caller = quote(trunk.caller_id or caller, safe="+*")
     our_host, our_port = endpoint.local(hop)
     contact_host, contact_port = endpoint.contact(hop)
-    proxy = trunk.outbound_proxy
     return CallSpec(
         call_id=call_id,
         from_tag=from_tag,
@@ -365,8 +354,8 @@ def call_spec(
         contact=f"sip:outdial@{bracketed(contact_host)}:{contact_port}{over}",
         via=f"{bracketed(our_host)}:{our_port}",
         offer=offer,
-        route=(f"<sip:{proxy}{over};lr>",) if proxy else (),
-        credentials=Credentials(trunk.username, trunk.password or "") if trunk.username else None,
+        route=route_of(trunk, over),
+        credentials=credentials_of(trunk),
         timer_b=trunk.timer_b,
     )
 
@@ -375,7 +364,6 @@ def dialog_spec(dialog: DialogState, trunk: Trunk | None, endpoint: Endpoint) ->
     """What a stored dialog needs to be hung up; the trunk has the credentials, if it is still there."""
     host, port = endpoint.local(dialog.hop)
     at = f"{bracketed(host)}:{port}"
-    known = Credentials(trunk.username, trunk.password or "") if trunk and trunk.username else None
     return CallSpec(
         call_id=dialog.call_id,
         from_tag=dialog.local_tag,
@@ -387,7 +375,7 @@ def dialog_spec(dialog: DialogState, trunk: Trunk | None, endpoint: Endpoint) ->
         contact=f"sip:outdial@{at}",
         via=at,
         offer=sdp.offer(address=host, port=9, session_id=1),
-        credentials=known,
+        credentials=credentials_of(trunk) if trunk is not None else None,
         session_expires=0,
     )
 
@@ -410,6 +398,21 @@ def answered_elsewhere(response: Response, source: Hop, endpoint: Endpoint) -> C
         session_expires=0,
     )
     return Call.restored(spec, accepted(spec, response))
+
+
+def transport_of(hop: Hop) -> str:
+    """The parameter of a URI that says how its host is reached; UDP goes without saying."""
+    return "" if hop.transport == "udp" else f";transport={hop.transport}"
+
+
+def route_of(trunk: Trunk, over: str) -> tuple[str, ...]:
+    """The preloaded route: the trunk's outbound proxy, if it has one."""
+    return (f"<sip:{trunk.outbound_proxy}{over};lr>",) if trunk.outbound_proxy else ()
+
+
+def credentials_of(trunk: Trunk) -> Credentials | None:
+    """What answers the trunk's challenges; None: it knows us by our address."""
+    return Credentials(trunk.username, trunk.password or "") if trunk.username else None
 
 
 def bracketed(host: str) -> str:
