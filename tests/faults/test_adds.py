@@ -193,6 +193,6 @@ def test_one_backend_after_another(serve: Serve) -> None:
                 hits += len(clients.open) > 0
                 victim.signal(signal.SIGKILL)
         found = judged(server, clients)
-    assert hits >= 16
+    assert hits >= 10, "too few were hit with a request under way"
     assert found.slowest <= ANSWER_WITHIN + MEASURED
     assert found.outcomes[NO_STORE] + found.outcomes[CUT] >= 20

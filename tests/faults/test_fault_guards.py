@@ -100,16 +100,31 @@ def ended(dsn: str, log: CarrierLog, receiver: Receiver) -> Calls:
     return found
 
 
+CLAIMING = "        self._claiming = Claiming(store, switch, clock)\n"
 CLAIMED = "                event = await self._take(claim, wanted, began, ids)\n"
-PLACED_BEFORE = """\
-                self._tell(event)
-                self._drive()
+PLACED_BEFORE = (
+    ("engine/shell.py", CLAIMING, CLAIMING + "        self._claiming.shell = self\n"),
+    (
+        "engine/claiming.py",
+        "from outdial import calendar, pacing\n",
+        "import asyncio\n\nfrom outdial import calendar, pacing\n",
+    ),
+    (
+        "engine/claiming.py",
+        CLAIMED,
+        CLAIMED
+        + """\
+                self.shell._tell(event)
+                self.shell._drive()
                 await asyncio.sleep(0.3)
-"""
+""",
+    ),
+)
+"""The calls of a claim leave before it is committed."""
 
 
 def test_a_call_before_its_intent_is_seen(serve: Serve, mutate: Mutate) -> None:
-    source = mutate(("engine/shell.py", CLAIMED, CLAIMED + PLACED_BEFORE))
+    source = mutate(*PLACED_BEFORE)
     found = after_kills(serve, source, "engine", 2)
     assert found.faults["a call without an attempt"]
     assert found.faults["a number called twice"]

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -16,7 +16,7 @@ from calling import SECRET, CarrierLog, launched, receiving, rows, start_campaig
 from engines import engines
 from serving import VDN, Serve, Server, clean_environment, make_vdn, wait_for
 from test_sip_calls import ordered_after, taken_over
-from trunks import ENDINGS, LATE_REFUSAL, connect, far_end, free_port, over_sip
+from trunks import ENDINGS, LATE_REFUSAL, UNHEARD, connect, far_end, free_port, over_sip
 
 from outdial.client import BlockingClient
 from outdial.store.postgres import utc_now
@@ -178,20 +178,26 @@ def test_no_other_trunk_is_tried_without_the_database(serve: Serve) -> None:
     no_failover_without_the_database(serve)
 
 
-def no_call_of_an_overtaken_engine(dsn: str, place: Path, source: Path | None = None) -> None:
-    """Its calls are refused while it is frozen, and forgotten: neither trunk hears of them again."""
+@contextmanager
+def thawed_too_late(
+    dsn: str, place: Path, endings: Sequence[str], source: Path | None = None, **times: float
+) -> Iterator[tuple[CarrierLog, CarrierLog]]:
+    """An engine is frozen with a few calls, overtaken, and thawed when their far end has forgotten them.
+
+    The logs of its two trunks, once it has ended.
+    """
     create_master_key(place / "data")
     make_vdn(dsn, place / "data", SECRET)
     ports = free_port(), free_port()
     connect(dsn, *ports)
     with (
         receiving(place) as receiver,
-        far_end(place, ports[0], late=1.5, give_up=2.0) as first,
+        far_end(place, ports[0], give_up=2.0, **times) as first,
         far_end(place, ports[1]) as second,
         engines(dsn, place, source=source, sip=True) as around,
     ):
         frozen = around.engine()
-        start_campaign(dsn, FEW, receiver.url, per_second=FEW, endings=LATE_REFUSAL, rings=60)
+        start_campaign(dsn, FEW, receiver.url, per_second=FEW, endings=endings, rings=60)
         wait_for(lambda: first.look().placed == FEW, 30, "nothing is called", every=0.001)
         frozen.freeze()
         taken_over(around, frozen)
@@ -200,9 +206,26 @@ def no_call_of_an_overtaken_engine(dsn: str, place: Path, source: Path | None = 
         frozen.thaw()
         wait_for(frozen.ended, 10, "the overtaken engine goes on")
         time.sleep(0.5)
-        assert not first.look().repeated(), "an INVITE is sent again"
-        assert not second.look().placed, "calls of an overtaken engine"
+        yield first.look(), second.look()
+
+
+def no_call_of_an_overtaken_engine(dsn: str, place: Path, source: Path | None = None) -> None:
+    """Its calls are refused while it is frozen: neither trunk hears of them again."""
+    with thawed_too_late(dsn, place, LATE_REFUSAL, source, late=1.5) as (first, second):
+        assert not first.repeated(), "an INVITE is sent again"
+        assert not second.placed, "calls of an overtaken engine"
         assert [row["n"] for row in rows(dsn, "SELECT count(*) AS n FROM attempt")] == [FEW]
+
+
+def no_invite_of_an_overtaken_engine(dsn: str, place: Path, source: Path | None = None) -> None:
+    """Its INVITEs were never answered, and are due again: timer A (RFC 3261 §17.1.1.2) does not send them."""
+    with thawed_too_late(dsn, place, UNHEARD, source, late=3.0) as (first, second):
+        assert not first.repeated(), "an INVITE is sent again"
+        assert not second.placed, "calls of an overtaken engine"
+
+
+def test_an_overtaken_engine_repeats_no_invite(database: str, place: Path) -> None:
+    no_invite_of_an_overtaken_engine(database, place)
 
 
 def test_an_overtaken_engine_calls_nobody_though_its_calls_were_refused(database: str, place: Path) -> None:

@@ -22,8 +22,8 @@ FAR_END = Path(__file__).parent.parent / "telephony" / "far_end.py"
 ENDINGS = ("01", "01", "01", "03", "01", "04", "01", "09", "01", "01")
 """The last two digits of the numbers: answered, busy, rings until we give up, declined."""
 
-LATE_REFUSAL, LATE_ANSWER = ("12",), ("13",)
-"""Of `far_end.py`: 503 after a silence; an answer whatever was cancelled."""
+LATE_REFUSAL, LATE_ANSWER, UNHEARD = ("12",), ("13",), ("14",)
+"""Of `far_end.py`: 503 after a silence; an answer whatever was cancelled; nothing that reaches the caller."""
 
 OPEN = "SELECT attempt_id::text AS id FROM attempt WHERE ended_at IS NULL"
 

@@ -2,12 +2,14 @@
 
     python far_end.py --port PORT --log FILE [--ring S] [--talk S] [--late S] [--give-up S]
 
-The last two digits of the number decide, as at the simulated carrier (`outdial.switch.script`); two more are
-known here: 12 says nothing for `late` seconds, then 503; 13 rings for `late` seconds whatever a CANCEL says,
-then it answers. The log has that carrier's format, so the same proofs read it; its `attempt` is what the
-Call-ID begins with, its `connection` the port that the INVITE came from. Ends of calls are told apart by
-`by`: caller, callee, nobody. What a call was is forgotten `give_up` seconds after its end: the same INVITE is
-a new call then (RFC 3261 §17.2.1, timer H).
+The last two digits of the number decide, as at the simulated carrier (`outdial.switch.script`); three more
+are known here: 12 says nothing for `late` seconds, then 503; 13 rings for `late` seconds whatever a CANCEL
+says, then it answers; 14 is a call of which the caller never hears, and that ends after `late` seconds.
+
+The log has that carrier's format, so the same proofs read it; its `attempt` is what the Call-ID begins with,
+its `connection` the port that the INVITE came from. Ends of calls are told apart by `by`: caller, callee,
+nobody. What a call was is forgotten `give_up` seconds after its end: the same INVITE is a new call then
+(RFC 3261 §17.2.1, timer H).
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ REFUSALS = {
     "09": (603, "Decline"),
 }
 SILENT, RINGS_ON = "10", "04"
-REFUSES_LATE, ANSWERS_LATE = "12", "13"
+REFUSES_LATE, ANSWERS_LATE, UNHEARD = "12", "13", "14"
 UUID_LENGTH = 36
 
 
@@ -126,7 +128,7 @@ class FarEnd(asyncio.DatagramProtocol):
             return
         self.write(order="hang_up", attempt=call.attempt, connection=address[1])
         called = call.invite.uri.partition(":")[2].partition("@")[0]
-        if called[-2:] != ANSWERS_LATE and (call.answer is None or call.answer.status < 200):
+        if called[-2:] not in (ANSWERS_LATE, UNHEARD) and (call.answer is None or call.answer.status < 200):
             self._start(self._finally(call, 487, "Request Terminated"))
 
     def _start(self, work: Any) -> None:
@@ -146,6 +148,10 @@ class FarEnd(asyncio.DatagramProtocol):
             await asyncio.sleep(self._late)
             if not call.over:
                 await self._finally(call, 503, "Unavailable")
+            return
+        if ending == UNHEARD:
+            await asyncio.sleep(self._late)
+            self._end(call, "callee")
             return
         self._answer(call, response_to(call.invite, 180, "Ringing", to_tag="far", headers=self._contact()))
         await asyncio.sleep(self._late if ending == ANSWERS_LATE else self._ring)

@@ -322,8 +322,10 @@ class Engine:
 
     async def _renew(self) -> None:
         """Raises `Fenced`. After an outage the others get the time of a lease to renew theirs as well."""
+        stalls = self._switch.stalls
         if not await self._store.calls.renew_lease(self._epoch, self._lease):
             raise Fenced(f"engine run {self._epoch} has been fenced")
+        self._switch.go_on(stalls)
         now = self._clock().mono
         if now - self._renewed_at > self._lease.total_seconds():
             self._fence_after = now + self._lease.total_seconds()

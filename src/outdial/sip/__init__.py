@@ -1,7 +1,7 @@
 """The SIP user agent, client side only: it places calls and refuses all else.
 
-Everything but `endpoint.py`, `resolver.py`, `rtp.py` and `udp.py` is sans-IO: bytes and the time in, bytes
-and events out.
+Everything but `endpoint.py`, `timers.py`, `resolver.py`, `rtp.py` and `udp.py` is sans-IO: bytes and the
+time in, bytes and events out.
 
     words.py         what the parts tell one another: hops, call specifications, effects
     fields.py        names and values of header fields: URIs, addresses, Vias (RFC 3261 §20, §25)
@@ -16,7 +16,8 @@ and events out.
     call.py          one outgoing call from its INVITE to its end
     registration.py  keeping a registration alive (RFC 3261 §10), and asking whether a hop is alive
     locate.py        NAPTR, SRV and addresses in the order to try (RFC 3263)
-    endpoint.py      sockets and timers
+    endpoint.py      sockets, and the conversations on them
+    timers.py        when a conversation is looked at next
     resolver.py      names to hops, by DNS, with a cache
     stream.py        what a received RTP stream says: losses, keys, frames (RFC 3550, RFC 4733)
     rtp.py           audio: playing, keys, counts (RFC 3550, RFC 4733)

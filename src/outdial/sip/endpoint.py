@@ -16,8 +16,6 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from heapq import heappop, heappush
-from itertools import count
 from typing import Final, Protocol
 
 import structlog
@@ -33,6 +31,7 @@ from outdial.sip.message import (
     parse,
     response_to,
 )
+from outdial.sip.timers import Timers
 from outdial.sip.words import Effect, Hop, Transmit
 
 log = structlog.get_logger()
@@ -47,10 +46,6 @@ _BUFFER: Final = 4 << 20
 
 _BACKLOG: Final = 64 << 10
 """Bytes that may wait for a peer that does not read before nothing new is sent to it."""
-
-_STALLED: Final = 1.0
-_AFTER_A_STALL: Final = 0.5
-"""Seconds: who was stopped for so long may have been overtaken by another engine, and learns that first."""
 
 _REMEMBERED: Final = 1024
 """Addresses of peers about which something is remembered."""
@@ -117,10 +112,7 @@ class Endpoint:
         self._connecting: dict[Hop, asyncio.Task[None]] = {}
         self._names: dict[Hop, asyncio.Task[None]] = {}
         self._conversations: dict[str, _Entry] = {}
-        self._due: list[tuple[float, int, str]] = []
-        self._order = count()
-        self._timer: asyncio.TimerHandle | None = None
-        self._armed = float("inf")
+        self.timers = Timers(self._look)
         self._peers: frozenset[str] = frozenset()
         self.on_stray: Callable[[Response, Hop], None] = lambda response, source: None
         """Hears a peer's 2xx to an INVITE of no conversation: a call that a predecessor placed."""
@@ -132,6 +124,7 @@ class Endpoint:
     async def start(self) -> None:
         """Bind the sockets. Raises `SwitchError` where an address cannot be had."""
         self._loop = asyncio.get_running_loop()
+        self.timers.start(self._loop)
         for host, port in self._listen:
             try:
                 self._bind(host, port)
@@ -157,8 +150,7 @@ class Endpoint:
 
     async def close(self) -> None:
         """Close every socket. What still talks is cut off: hang up before."""
-        if self._timer is not None:
-            self._timer.cancel()
+        self.timers.close()
         for task in (*self._connecting.values(), *self._names.values()):
             task.cancel()
         for stream in list(self._streams.values()):
@@ -247,38 +239,20 @@ class Endpoint:
     def _arm(self, entry: _Entry) -> None:
         """See that it is looked at in time; one look too many is cheaper than to take back each."""
         at = entry.conversation.wake_at()
-        if at is None or at >= entry.look_at:
-            return
-        entry.look_at = at
-        heappush(self._due, (at, next(self._order), entry.conversation.call_id))
-        if at < self._armed:
-            self._set_timer(at)
+        if at is not None and at < entry.look_at:
+            entry.look_at = at
+            self.timers.set(at, entry.conversation.call_id)
 
-    def _set_timer(self, at: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._armed = at
-        self._timer = self._loop.call_at(at, self._ring)
-
-    def _ring(self) -> None:
-        now = self._loop.time()
-        if now - self._armed > _STALLED:
-            self._set_timer(now + _AFTER_A_STALL)
+    def _look(self, call_id: str, at: float, now: float) -> None:
+        entry = self._conversations.get(call_id)
+        if entry is None or entry.look_at != at:
             return
-        self._armed = float("inf")
-        while self._due and self._due[0][0] <= now:
-            look_at, _, call_id = heappop(self._due)
-            entry = self._conversations.get(call_id)
-            if entry is None or entry.look_at != look_at:
-                continue
-            entry.look_at = float("inf")
-            at = entry.conversation.wake_at()
-            if at is not None and at <= now:
-                self.perform(entry.conversation, entry.conversation.poll(now))
-            else:
-                self._arm(entry)
-        if self._due and self._due[0][0] < self._armed:
-            self._set_timer(self._due[0][0])
+        entry.look_at = float("inf")
+        due = entry.conversation.wake_at()
+        if due is not None and due <= now:
+            self.perform(entry.conversation, entry.conversation.poll(now))
+        else:
+            self._arm(entry)
 
     # -- receiving -------------------------------------------------------------------------------------
 

@@ -28,6 +28,18 @@ class Switch(Protocol):
         """True while orders can be given."""
         ...
 
+    @property
+    def stalls(self) -> int:
+        """How often it was stopped for so long that another engine may have taken over its calls.
+
+        It repeats nothing by itself until `go_on` has this number.
+        """
+        ...
+
+    def go_on(self, stalls: int) -> None:
+        """This run was alive after so many stalls."""
+        ...
+
     async def start(self, on_event: OnEvent, on_down: OnDown) -> None:
         """Connect in the background; `on_event` hears every event, `on_down` every loss of the switch."""
         ...

@@ -69,6 +69,14 @@ class SimulatedSwitch:
         """True while orders can be given."""
         return self._socket is not None
 
+    @property
+    def stalls(self) -> int:
+        """None: it repeats nothing by itself."""
+        return 0
+
+    def go_on(self, stalls: int) -> None:
+        """Nothing waits for this."""
+
     async def start(self, on_event: OnEvent, on_down: OnDown) -> None:
         """Connect in the background; `on_event` hears every event, `on_down` every loss of the carrier."""
         self._on_event, self._on_down = on_event, on_down

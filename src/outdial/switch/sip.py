@@ -158,6 +158,15 @@ class SipSwitch:
         """True while orders can be given."""
         return self._trunking is not None and not self._closing
 
+    @property
+    def stalls(self) -> int:
+        """How often the endpoint was stopped for long."""
+        return self._endpoint.timers.stalls
+
+    def go_on(self, stalls: int) -> None:
+        """Let the endpoint repeat what is due."""
+        self._endpoint.timers.go_on(stalls)
+
     async def start(self, on_event: OnEvent, on_down: OnDown) -> None:
         """Bind the sockets and look for trunks. Raises `SwitchError` where an address cannot be had."""
         self._on_event = on_event

@@ -1,0 +1,76 @@
+"""When which conversation of an endpoint is looked at next: one timer of the loop for all of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from heapq import heappop, heappush
+from itertools import count
+from typing import Final
+
+_STALLED: Final = 1.0
+"""Seconds: who was stopped for so long may have been overtaken by another engine, and learns that first."""
+
+
+class Timers:
+    """Times are the loop's, in seconds.
+
+    `stalls`: how often this process was stopped for so long that another engine may have taken over its
+    calls. Nothing is due from then on, so no INVITE is sent again (RFC 3261 §17.1.1.2, timer A), until
+    `go_on` has this number. Without an engine nobody says so, and nobody can take over: who has never heard
+    `go_on` does not wait for it.
+    """
+
+    def __init__(self, look: Callable[[str, float, float], None]) -> None:
+        """`look` gets the Call-ID, the time it was set for, and now."""
+        self._look = look
+        self._due: list[tuple[float, int, str]] = []
+        self._order = count()
+        self._timer: asyncio.TimerHandle | None = None
+        self._armed = float("inf")
+        self._held = False
+        self._has_engine = False
+        self.stalls = 0
+        self._loop: asyncio.AbstractEventLoop
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Run on this loop."""
+        self._loop = loop
+
+    def close(self) -> None:
+        """Look at nothing any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def set(self, at: float, call_id: str) -> None:
+        """Look at it at this time; what was set before stays set."""
+        heappush(self._due, (at, next(self._order), call_id))
+        if at < self._armed and not self._held:
+            self._arm()
+
+    def go_on(self, stalls: int) -> None:
+        """This run was alive after so many stalls: what is due goes on."""
+        self._has_engine = True
+        if self._held and stalls == self.stalls:
+            self._held, self._armed = False, float("inf")
+            self._arm()
+
+    def _arm(self) -> None:
+        """Set the loop's timer for what is due first, and never in the past: that would be a stall."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._due:
+            self._armed = max(self._due[0][0], self._loop.time())
+            self._timer = self._loop.call_at(self._armed, self._ring)
+
+    def _ring(self) -> None:
+        now = self._loop.time()
+        if self._has_engine and now - self._armed > _STALLED:
+            self.stalls, self._held = self.stalls + 1, True
+            return
+        self._armed = float("inf")
+        while self._due and self._due[0][0] <= now:
+            at, _, call_id = heappop(self._due)
+            self._look(call_id, at, now)
+        if self._due and self._due[0][0] < self._armed:
+            self._arm()
