@@ -11,7 +11,7 @@ import typer
 from outdial.cli.examples import examples
 from outdial.cli.failures import WrongUsage
 from outdial.cli.output import for_person, note, print_facts, print_json, print_rows
-from outdial.cli.store_access import Data, Database, OfVdn, PgBin, PgUser, StoreOptions, administer
+from outdial.cli.store_access import OfVdn, StoreOptions, administer, with_store
 from outdial.cli.targets import Ak, CampaignId, Json, Sk, Url, Vdn, connected
 
 app = typer.Typer(help="Campaigns: create, modify, list, show, retry, special dates, start, pause, end, why.")
@@ -288,18 +288,14 @@ def pause(*, campaign: CampaignId, url: Url = None, ak: Ak = None, sk: Sk = None
 
 
 @app.command(epilog=examples("outdial campaign end 46 --vdn 1 --data /srv/outdial"))
+@with_store
 def end(
     *,
     campaign: CampaignId,
     vdn: OfVdn,
-    data: Data = None,
-    database: Database = None,
-    pg_bin: PgBin = None,
-    pg_user: PgUser = None,
+    options: StoreOptions,
 ) -> None:
     """End a campaign for good, with all its incomplete numbers (administration; needs the store)."""
-    options = StoreOptions(data, database, pg_bin, pg_user)
-
     from outdial.service import Service
 
     administer(options, lambda store: Service(store).end_campaign(vdn, campaign))

@@ -6,7 +6,7 @@ from outdial.cli.campaign_change import app
 from outdial.cli.examples import examples
 from outdial.cli.failures import Refused
 from outdial.cli.output import instant, print_json, print_rows
-from outdial.cli.store_access import Data, Database, OfVdn, PgBin, PgUser, StoreOptions, administer
+from outdial.cli.store_access import OfVdn, StoreOptions, administer, with_store
 from outdial.cli.targets import CampaignId, Json
 
 __all__ = ["app", "why"]
@@ -15,22 +15,18 @@ __all__ = ["app", "why"]
 @app.command(
     epilog=examples("outdial campaign why 46 --vdn 1 --data /srv/outdial", "outdial campaign why 46 --json")
 )
+@with_store
 def why(
     *,
     campaign: CampaignId,
     vdn: OfVdn,
-    data: Data = None,
-    database: Database = None,
-    pg_bin: PgBin = None,
-    pg_user: PgUser = None,
+    options: StoreOptions,
     json: Json = False,
 ) -> None:
     """Say everything that holds a campaign or some of its numbers back, and until when (administration).
 
     It needs the store alone: whether or not a server runs.
     """
-    options = StoreOptions(data, database, pg_bin, pg_user)
-
     from outdial.reasons import reasons
     from outdial.store.postgres import utc_now
 

@@ -10,7 +10,7 @@ import typer
 from outdial.cli.examples import examples
 from outdial.cli.failures import Refused, WrongUsage
 from outdial.cli.output import note, print_json, print_rows
-from outdial.cli.store_access import Data, Database, OfVdn, PgBin, PgUser, StoreOptions, administer
+from outdial.cli.store_access import OfVdn, StoreOptions, administer, with_store
 from outdial.cli.targets import Json
 from outdial.cli.vdn import no_such_vdn
 
@@ -34,21 +34,18 @@ Prefixes = Annotated[
         "outdial destination allow --vdn 1 '*31#'",
     )
 )
+@with_store
 def allow(
     *,
     prefixes: Prefixes,
     vdn: OfVdn,
-    data: Data = None,
-    database: Database = None,
-    pg_bin: PgBin = None,
-    pg_user: PgUser = None,
+    options: StoreOptions,
     json: Json = False,
 ) -> None:
     """Allow destinations, besides those that are allowed already.
 
     A prefix is compared as it stands with what is dialed: +49, 0049 and 49 are three.
     """
-    options = StoreOptions(data, database, pg_bin, pg_user)
     _check(prefixes)
 
     async def work(store: Store) -> list[str]:
@@ -62,21 +59,18 @@ def allow(
 
 
 @app.command(epilog=examples("outdial destination deny --vdn 1 +4930 --data /srv/outdial"))
+@with_store
 def deny(
     *,
     prefixes: Prefixes,
     vdn: OfVdn,
-    data: Data = None,
-    database: Database = None,
-    pg_bin: PgBin = None,
-    pg_user: PgUser = None,
+    options: StoreOptions,
     json: Json = False,
 ) -> None:
     """Take prefixes off the list of allowed ones: all that are given, or none.
 
     What other prefixes of the list allow stays allowed.
     """
-    options = StoreOptions(data, database, pg_bin, pg_user)
     _check(prefixes)
 
     async def work(store: Store) -> list[str]:
@@ -93,17 +87,14 @@ def deny(
 
 
 @app.command("list", epilog=examples("outdial destination list --vdn 1 --data /srv/outdial"))
+@with_store
 def list_(
     *,
     vdn: OfVdn,
-    data: Data = None,
-    database: Database = None,
-    pg_bin: PgBin = None,
-    pg_user: PgUser = None,
+    options: StoreOptions,
     json: Json = False,
 ) -> None:
     """List the prefixes that a VDN may dial; none: it dials nothing."""
-    options = StoreOptions(data, database, pg_bin, pg_user)
 
     async def work(store: Store) -> list[str]:
         await _known(store, vdn)

@@ -11,7 +11,7 @@ import typer
 from outdial.cli.examples import examples
 from outdial.cli.failures import Refused, WrongUsage
 from outdial.cli.output import instant, print_json, print_rows
-from outdial.cli.store_access import Data, Database, OfVdn, PgBin, PgUser, StoreOptions, administer, read_file
+from outdial.cli.store_access import OfVdn, StoreOptions, administer, read_file, with_store
 from outdial.cli.targets import HIGHEST_VDN, Json
 from outdial.cli.vdn import known
 
@@ -56,16 +56,14 @@ def _document(file: Path) -> Any:
         "outdial flow add default survey.json --vdn 1 --data /srv/outdial --can-say",
     )
 )
+@with_store
 def add(
     *,
     name: FlowName,
     file: FlowFile,
     vdn: OfVdn,
     can_say: CanSay = False,
-    data: Data = None,
-    database: Database = None,
-    pg_bin: PgBin = None,
-    pg_user: PgUser = None,
+    options: StoreOptions,
     json: Json = False,
 ) -> None:
     """Check a flow and store it, instead of an older one of its name. Its prompts must be there.
@@ -74,8 +72,6 @@ def add(
     Calls that are under way go on in the old flow.
     """
     from outdial.flow import FlowError, check, check_flow_name, document_text
-
-    options = StoreOptions(data, database, pg_bin, pg_user)
 
     async def work(store: Store) -> tuple[Flow, bool]:
         await known(store, vdn)
@@ -101,6 +97,7 @@ def add(
         "outdial flow check reminder.toml --vdn 1 --data /srv/outdial",
     )
 )
+@with_store
 def check(
     *,
     file: FlowFile,
@@ -116,10 +113,7 @@ def check(
         ),
     ] = None,
     can_say: CanSay = False,
-    data: Data = None,
-    database: Database = None,
-    pg_bin: PgBin = None,
-    pg_user: PgUser = None,
+    options: StoreOptions | None,
     json: Json = False,
 ) -> None:
     """Check a flow, and print every problem or the prompts it plays. Stores nothing.
@@ -128,7 +122,7 @@ def check(
     """
     from outdial import flow as flows
 
-    prompts = _prompts(data, database, pg_bin, pg_user, vdn)
+    prompts = _prompts(options, vdn)
     try:
         checked = flows.check(_document(file), prompts=prompts, can_say=_can_say(can_say))
     except flows.FlowError as error:
@@ -140,11 +134,9 @@ def check(
         print_rows(("prompt",), ((name,) for name in sorted(checked.prompts)))
 
 
-def _prompts(
-    data: Path | None, database: str | None, pg_bin: Path | None, pg_user: str | None, vdn: int | None
-) -> set[str] | None:
+def _prompts(options: StoreOptions | None, vdn: int | None) -> set[str] | None:
     """The VDN's prompts, or None without a store."""
-    if data is None and not database:
+    if options is None:
         return None
     if vdn is None:
         raise WrongUsage("--vdn (OUTDIAL_VDN): missing; it says whose prompts the store is asked for")
@@ -153,7 +145,7 @@ def _prompts(
         await known(store, vdn)
         return {prompt.name for prompt in await store.flows.prompts(vdn)}
 
-    return administer(StoreOptions(data, database, pg_bin, pg_user), work)
+    return administer(options, work)
 
 
 def _print_problems(problems: tuple[str, ...], json: bool) -> None:
@@ -164,17 +156,14 @@ def _print_problems(problems: tuple[str, ...], json: bool) -> None:
 
 
 @app.command("list", epilog=examples("outdial flow list --vdn 1 --data /srv/outdial"))
+@with_store
 def list_(
     *,
     vdn: OfVdn,
-    data: Data = None,
-    database: Database = None,
-    pg_bin: PgBin = None,
-    pg_user: PgUser = None,
+    options: StoreOptions,
     json: Json = False,
 ) -> None:
     """List a VDN's flows, with the prompts that they can be known to play."""
-    options = StoreOptions(data, database, pg_bin, pg_user)
 
     async def work(store: Store) -> list[StoredFlow]:
         await known(store, vdn)
@@ -199,20 +188,16 @@ def _facts(flow: StoredFlow) -> dict[str, Any]:
 
 
 @app.command(epilog=examples("outdial flow show reminder --vdn 1 --data /srv/outdial > reminder.json"))
+@with_store
 def show(
     *,
     name: FlowName,
     vdn: OfVdn,
-    data: Data = None,
-    database: Database = None,
-    pg_bin: PgBin = None,
-    pg_user: PgUser = None,
+    options: StoreOptions,
     json: Json = False,
 ) -> None:
     """Print a flow's document, as JSON that `flow add` takes again; with --json also what `list` says."""
     from outdial.jsontext import decode_text
-
-    options = StoreOptions(data, database, pg_bin, pg_user)
 
     async def work(store: Store) -> StoredFlow | None:
         await known(store, vdn)
@@ -229,19 +214,15 @@ def show(
 
 
 @app.command(epilog=examples("outdial flow remove reminder --vdn 1 --data /srv/outdial"))
+@with_store
 def remove(
     *,
     name: FlowName,
     vdn: OfVdn,
-    data: Data = None,
-    database: Database = None,
-    pg_bin: PgBin = None,
-    pg_user: PgUser = None,
+    options: StoreOptions,
 ) -> None:
     """Remove a flow. Refused while started campaigns use it: pause or end them first."""
     from outdial.store.flows import StillUsed
-
-    options = StoreOptions(data, database, pg_bin, pg_user)
 
     async def work(store: Store) -> bool:
         await known(store, vdn)

@@ -9,7 +9,7 @@ import typer
 from outdial.cli.examples import examples
 from outdial.cli.failures import Refused
 from outdial.cli.output import for_person, instant, note, print_facts, print_json, print_rows
-from outdial.cli.store_access import Data, Database, OfVdn, PgBin, PgUser, StoreOptions, administer
+from outdial.cli.store_access import OfVdn, StoreOptions, administer, with_store
 from outdial.cli.targets import Json
 from outdial.cli.vdn import no_such_vdn
 
@@ -26,13 +26,11 @@ app = typer.Typer(help="Access keys (administration).")
         "outdial key create --vdn 1 --data /srv/outdial --json",
     )
 )
+@with_store
 def create(
     *,
     vdn: OfVdn,
-    data: Data = None,
-    database: Database = None,
-    pg_bin: PgBin = None,
-    pg_user: PgUser = None,
+    options: StoreOptions,
     json: Json = False,
 ) -> None:
     """Make an access key of a VDN. Its secret (SK) is shown this once.
@@ -40,7 +38,6 @@ def create(
     Secrets are encrypted with the master key: the file DIR.key beside the data folder DIR, made when
     missing, or the variable OUTDIAL_MASTER_KEY, which is needed with --database alone.
     """
-    options = StoreOptions(data, database, pg_bin, pg_user)
 
     async def work(store: Store) -> AccessKey:
         if await store.vdns.one(vdn) is None:
@@ -57,17 +54,14 @@ def create(
 
 
 @app.command("list", epilog=examples("outdial key list --vdn 1 --data /srv/outdial"))
+@with_store
 def list_(
     *,
     vdn: OfVdn,
-    data: Data = None,
-    database: Database = None,
-    pg_bin: PgBin = None,
-    pg_user: PgUser = None,
+    options: StoreOptions,
     json: Json = False,
 ) -> None:
     """List a VDN's access keys, without their secrets."""
-    options = StoreOptions(data, database, pg_bin, pg_user)
 
     async def work(store: Store) -> list[AccessKey]:
         if await store.vdns.one(vdn) is None:
@@ -83,16 +77,13 @@ def list_(
 
 
 @app.command(epilog=examples("outdial key revoke 4f0c2d9be3a1c07755aa --data /srv/outdial"))
+@with_store
 def revoke(
     *,
     ak: Annotated[str, typer.Argument(metavar="AK", help="The access key.")],
-    data: Data = None,
-    database: Database = None,
-    pg_bin: PgBin = None,
-    pg_user: PgUser = None,
+    options: StoreOptions,
 ) -> None:
     """Revoke an access key for good: within a second no process takes it any more."""
-    options = StoreOptions(data, database, pg_bin, pg_user)
     if administer(options, lambda store: store.vdns.revoke_key(ak)) is None:
         raise Refused("there is no such access key; `outdial key list --vdn N` lists them")
     print(f"key {ak} revoked")

@@ -10,7 +10,7 @@ import typer
 from outdial.cli.examples import examples
 from outdial.cli.failures import Refused
 from outdial.cli.output import instant, print_json, print_rows
-from outdial.cli.store_access import Data, Database, OfVdn, PgBin, PgUser, StoreOptions, administer, read_file
+from outdial.cli.store_access import OfVdn, StoreOptions, administer, read_file, with_store
 from outdial.cli.targets import Json
 from outdial.cli.vdn import known
 
@@ -26,6 +26,7 @@ PromptName = Annotated[
 
 
 @app.command(epilog=examples("outdial prompt add hello hello.wav --vdn 1 --data /srv/outdial"))
+@with_store
 def add(
     *,
     name: PromptName,
@@ -34,17 +35,13 @@ def add(
         typer.Argument(metavar="FILE", help="WAV, or raw µ-law of 8 kHz; up to 10 minutes and 30 MB."),
     ],
     vdn: OfVdn,
-    data: Data = None,
-    database: Database = None,
-    pg_bin: PgBin = None,
-    pg_user: PgUser = None,
+    options: StoreOptions,
     json: Json = False,
 ) -> None:
     """Store a recording, instead of an older one of its name. It is made ready for the telephone here."""
     from outdial.flow import FlowError, check_prompt_name
     from outdial.prompts import MAX_BYTES, PromptError, read_prompt
 
-    options = StoreOptions(data, database, pg_bin, pg_user)
     try:
         check_prompt_name(name)
         prompt = read_prompt(read_file(file, MAX_BYTES))
@@ -65,17 +62,14 @@ def add(
 
 
 @app.command("list", epilog=examples("outdial prompt list --vdn 1 --data /srv/outdial"))
+@with_store
 def list_(
     *,
     vdn: OfVdn,
-    data: Data = None,
-    database: Database = None,
-    pg_bin: PgBin = None,
-    pg_user: PgUser = None,
+    options: StoreOptions,
     json: Json = False,
 ) -> None:
     """List a VDN's prompts."""
-    options = StoreOptions(data, database, pg_bin, pg_user)
 
     async def work(store: Store) -> list[StoredPrompt]:
         await known(store, vdn)
@@ -91,19 +85,15 @@ def list_(
 
 
 @app.command(epilog=examples("outdial prompt remove hello --vdn 1 --data /srv/outdial"))
+@with_store
 def remove(
     *,
     name: PromptName,
     vdn: OfVdn,
-    data: Data = None,
-    database: Database = None,
-    pg_bin: PgBin = None,
-    pg_user: PgUser = None,
+    options: StoreOptions,
 ) -> None:
     """Remove a prompt. Refused while a flow plays it."""
     from outdial.store.flows import StillUsed
-
-    options = StoreOptions(data, database, pg_bin, pg_user)
 
     async def work(store: Store) -> bool:
         await known(store, vdn)

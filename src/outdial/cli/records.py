@@ -13,7 +13,7 @@ import typer
 
 from outdial.cli.examples import examples
 from outdial.cli.failures import WrongUsage
-from outdial.cli.store_access import Data, Database, OfVdn, PgBin, PgUser, StoreOptions, administer
+from outdial.cli.store_access import OfVdn, StoreOptions, administer, with_store
 
 if TYPE_CHECKING:
     from outdial.store.records import CallRow
@@ -40,6 +40,7 @@ GUARDED: Final = ("=", "+", "-", "@", "\t", "\r", "'")
         "outdial records export --vdn 1 --spreadsheet --data /srv/outdial > calls.csv",
     )
 )
+@with_store
 def export(
     *,
     vdn: OfVdn,
@@ -56,17 +57,13 @@ def export(
     spreadsheet: Annotated[
         bool, typer.Option("--spreadsheet", help="CSV: put ' before what a spreadsheet takes for a formula.")
     ] = False,
-    data: Data = None,
-    database: Database = None,
-    pg_bin: PgBin = None,
-    pg_user: PgUser = None,
+    options: StoreOptions,
 ) -> None:
     """Write a line for every call that has ended, oldest first; times are UTC.
 
     CSV is RFC 4180 with a heading. With --spreadsheet a cell that begins with = + - @ a tab, CR or ' gets
     a ' in front: who reads it back takes exactly one away. ndjson is one JSON document a line.
     """
-    options = StoreOptions(data, database, pg_bin, pg_user)
     if spreadsheet and format_ != "csv":
         raise WrongUsage("--spreadsheet: goes with --format csv")
     begin, end = _time("--since", since, EVER[0]), _time("--until", until, EVER[1])

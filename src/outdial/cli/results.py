@@ -10,7 +10,7 @@ import typer
 from outdial.cli.examples import examples
 from outdial.cli.failures import Refused, WrongUsage
 from outdial.cli.output import instant, print_json, print_rows
-from outdial.cli.store_access import Data, Database, OfVdn, PgBin, PgUser, StoreOptions, administer
+from outdial.cli.store_access import OfVdn, StoreOptions, administer, with_store
 from outdial.cli.targets import Json
 
 if TYPE_CHECKING:
@@ -28,23 +28,20 @@ FIELDS = ("resultId", "campaignId", "disposition", "pushes", "dueAt", "lastError
         "outdial results undelivered --vdn 1 --limit 10000 --json",
     )
 )
+@with_store
 def undelivered(
     *,
     vdn: OfVdn,
     limit: Annotated[
         int, typer.Option(metavar="N", min=1, max=1_000_000, help="The most that are listed, oldest first.")
     ] = 100,
-    data: Data = None,
-    database: Database = None,
-    pg_bin: PgBin = None,
-    pg_user: PgUser = None,
+    options: StoreOptions,
     json: Json = False,
 ) -> None:
     """List results whose push has failed at least once.
 
     One without a next push has used up the documented pushes: `outdial results resend` starts them afresh.
     """
-    options = StoreOptions(data, database, pg_bin, pg_user)
     found = [
         _row(result)
         for result in administer(options, lambda store: store.results.undelivered(vdn, limit=limit))
@@ -74,6 +71,7 @@ def _row(result: Undelivered) -> tuple[str | int | None, ...]:
         "outdial results resend --vdn 1 2f1c9a5e-8f0e-4c57-9a55-0d6f3b7f1c11 --data /srv/outdial",
     )
 )
+@with_store
 def resend(
     *,
     vdn: OfVdn,
@@ -83,14 +81,10 @@ def resend(
             metavar="RESULT_ID", help="The results; without any: all undelivered.", show_default=False
         ),
     ] = None,
-    data: Data = None,
-    database: Database = None,
-    pg_bin: PgBin = None,
-    pg_user: PgUser = None,
+    options: StoreOptions,
     json: Json = False,
 ) -> None:
     """Start the pushes of undelivered results afresh; the running server sends them."""
-    options = StoreOptions(data, database, pg_bin, pg_user)
     ids = _ids(result_ids or [])
     count = administer(options, lambda store: store.results.send_again(vdn, ids or None))
     if json:

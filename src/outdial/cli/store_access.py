@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import typer
 
@@ -81,6 +82,36 @@ class StoreOptions:
     def __post_init__(self) -> None:
         if self.data is None and not self.database:
             raise WrongUsage(NO_STORE)
+
+
+_WHERE: Final = {"data": Data, "database": Database, "pg_bin": PgBin, "pg_user": PgUser}
+
+
+def with_store(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that say where the store is, in the place of its parameter `options`.
+
+    Where that may be None, nobody needs to say so.
+    """
+    signature = inspect.signature(command, eval_str=True)
+    needed = signature.parameters["options"].annotation is StoreOptions
+
+    def run(**given: Any) -> None:
+        where = {name: given.pop(name) for name in _WHERE}
+        said = needed or where["data"] is not None or where["database"]
+        command(options=StoreOptions(**where) if said else None, **given)
+
+    parameters: list[inspect.Parameter] = []
+    for one in signature.parameters.values():
+        if one.name == "options":
+            parameters += [
+                one.replace(name=name, annotation=kind, default=None) for name, kind in _WHERE.items()
+            ]
+        else:
+            parameters.append(one)
+    run.__name__, run.__doc__, run.__module__ = command.__name__, command.__doc__, command.__module__
+    run.__annotations__ = {one.name: one.annotation for one in parameters}
+    run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    return run
 
 
 def read_file(path: Path, limit: int) -> bytes:

@@ -14,7 +14,7 @@ import typer
 from outdial.cli.examples import examples
 from outdial.cli.failures import Refused, WrongUsage
 from outdial.cli.output import print_json, print_rows
-from outdial.cli.store_access import Data, Database, PgBin, PgUser, StoreOptions, administer
+from outdial.cli.store_access import StoreOptions, administer, with_store
 from outdial.cli.targets import Json
 
 if TYPE_CHECKING:
@@ -168,6 +168,7 @@ Clear = Annotated[
         "outdial trunk add b --host 192.0.2.7 --username 4711 --prefix-rule 00=+ --prefix-rule 0=+49",
     )
 )
+@with_store
 def add(
     *,
     name: Name,
@@ -189,17 +190,13 @@ def add(
     timer_b: TimerB = None,
     ping_every: PingEvery = None,
     enabled: Enabled = None,
-    data: Data = None,
-    database: Database = None,
-    pg_bin: PgBin = None,
-    pg_user: PgUser = None,
+    options: StoreOptions,
     json: Json = False,
 ) -> None:
     """Add a trunk. A running server takes it within a second.
 
     Nothing is dialed before its destination is allowed: `outdial destination allow`.
     """
-    options = StoreOptions(data, database, pg_bin, pg_user)
     changes = _given(
         port=port,
         transport=transport,
@@ -236,16 +233,13 @@ def add(
 
 
 @app.command("list", epilog=examples("outdial trunk list --data /srv/outdial", "outdial trunk list --json"))
+@with_store
 def list_(
     *,
-    data: Data = None,
-    database: Database = None,
-    pg_bin: PgBin = None,
-    pg_user: PgUser = None,
+    options: StoreOptions,
     json: Json = False,
 ) -> None:
     """List the trunks, in the order in which their groups try them. Passwords are not shown."""
-    options = StoreOptions(data, database, pg_bin, pg_user)
     trunks: Sequence[Trunk] = administer(options, lambda store: store.trunks.listed())
     if json:
         print_json([_document(trunk) for trunk in trunks])
@@ -269,6 +263,7 @@ def list_(
         "outdial trunk set carrier --clear caller-id --disabled",
     ),
 )
+@with_store
 def set_(
     *,
     name: Name,
@@ -292,14 +287,10 @@ def set_(
     ping_every: PingEvery = None,
     enabled: Enabled = None,
     clear: Clear = None,
-    data: Data = None,
-    database: Database = None,
-    pg_bin: PgBin = None,
-    pg_user: PgUser = None,
+    options: StoreOptions,
     json: Json = False,
 ) -> None:
     """Change a trunk: what is given; the rest stays. A running server follows within a second."""
-    options = StoreOptions(data, database, pg_bin, pg_user)
     changes = _given(
         host=host,
         port=port,
@@ -345,17 +336,14 @@ def set_(
 
 
 @app.command(epilog=examples("outdial trunk remove carrier --data /srv/outdial"))
+@with_store
 def remove(
     *,
     name: Name,
-    data: Data = None,
-    database: Database = None,
-    pg_bin: PgBin = None,
-    pg_user: PgUser = None,
+    options: StoreOptions,
     json: Json = False,
 ) -> None:
     """Remove a trunk. It takes no new call within a second; calls that run go on to their end."""
-    options = StoreOptions(data, database, pg_bin, pg_user)
     if not administer(options, lambda store: store.trunks.remove(name)):
         raise _no_such_trunk(name)
     if json:
@@ -368,18 +356,15 @@ def remove(
     "test",
     epilog=examples("outdial trunk test carrier --data /srv/outdial", "outdial trunk test carrier --json"),
 )
+@with_store
 def sign_of_life(
     *,
     name: Name,
     ca_file: CaFile = None,
-    data: Data = None,
-    database: Database = None,
-    pg_bin: PgBin = None,
-    pg_user: PgUser = None,
+    options: StoreOptions,
     json: Json = False,
 ) -> None:
     """Send OPTIONS to a trunk, and say what it answers and how fast. Refused when it does not answer."""
-    options = StoreOptions(data, database, pg_bin, pg_user)
     trunks = administer(options, lambda store: store.trunks.all())
     trunk = next((one for one in trunks if one.name == name), None)
     if trunk is None:

@@ -12,15 +12,7 @@ import typer
 from outdial.cli.examples import examples
 from outdial.cli.failures import Refused, WrongUsage
 from outdial.cli.output import for_person, note, print_json, print_rows
-from outdial.cli.store_access import (
-    Data,
-    Database,
-    PgBin,
-    PgUser,
-    StoreOptions,
-    VdnId,
-    administer,
-)
+from outdial.cli.store_access import StoreOptions, VdnId, administer, with_store
 from outdial.cli.targets import Json
 
 if TYPE_CHECKING:
@@ -90,6 +82,7 @@ PerDay = Annotated[
         "outdial vdn create 7 --time-zone Asia/Shanghai --edition 2025-11 --data /srv/outdial",
     )
 )
+@with_store
 def create(
     *,
     vdn: VdnId,
@@ -101,14 +94,10 @@ def create(
     max_per_minute: PerMinute = None,
     max_per_hour: PerHour = None,
     max_per_day: PerDay = None,
-    data: Data = None,
-    database: Database = None,
-    pg_bin: PgBin = None,
-    pg_user: PgUser = None,
+    options: StoreOptions,
     json: Json = False,
 ) -> None:
     """Create a VDN; a data folder that is not there yet is made."""
-    options = StoreOptions(data, database, pg_bin, pg_user)
     changes = _changes(time_zone, edition, max_active, recycle, trunk_group)
 
     from outdial.model import Caps, Vdn
@@ -153,16 +142,13 @@ def _changes(
 
 
 @app.command("list", epilog=examples("outdial vdn list --data /srv/outdial", "outdial vdn list --json"))
+@with_store
 def list_(
     *,
-    data: Data = None,
-    database: Database = None,
-    pg_bin: PgBin = None,
-    pg_user: PgUser = None,
+    options: StoreOptions,
     json: Json = False,
 ) -> None:
     """List the VDNs."""
-    options = StoreOptions(data, database, pg_bin, pg_user)
     vdns: Sequence[Vdn] = administer(options, lambda store: store.vdns.all())
     if json:
         print_json([_document(vdn) for vdn in vdns])
@@ -196,6 +182,7 @@ def _document(vdn: Vdn) -> dict[str, Any]:
 
 
 @app.command("set", epilog=examples("outdial vdn set 1 --max-active 50 --max-per-day 5 --data /srv/outdial"))
+@with_store
 def set_(
     *,
     vdn: VdnId,
@@ -207,13 +194,9 @@ def set_(
     max_per_minute: PerMinute = None,
     max_per_hour: PerHour = None,
     max_per_day: PerDay = None,
-    data: Data = None,
-    database: Database = None,
-    pg_bin: PgBin = None,
-    pg_user: PgUser = None,
+    options: StoreOptions,
 ) -> None:
     """Change a VDN: what is given; the rest stays."""
-    options = StoreOptions(data, database, pg_bin, pg_user)
     changes = _changes(time_zone, edition, max_active, recycle, trunk_group)
 
     from outdial.model import Caps
@@ -237,23 +220,20 @@ def set_(
         "outdial vdn webhook-secret 1 --remove --data /srv/outdial",
     ),
 )
+@with_store
 def webhook_secret(
     *,
     vdn: VdnId,
     remove: Annotated[
         bool, typer.Option("--remove", help="Take the secret away: pushes are no longer signed.")
     ] = False,
-    data: Data = None,
-    database: Database = None,
-    pg_bin: PgBin = None,
-    pg_user: PgUser = None,
+    options: StoreOptions,
     json: Json = False,
 ) -> None:
     """Make a new secret that signs the VDN's pushes (Standard Webhooks), instead of any older one.
 
     The secret is shown this once.
     """
-    options = StoreOptions(data, database, pg_bin, pg_user)
     secret = None if remove else f"whsec_{base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()}"
 
     async def work(store: Store) -> bool:
