@@ -2,7 +2,6 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-PYTEST := $(BIN)/python -m pytest -n 2
 
 .PHONY: setup user programs demo run test test-long check lock bench bench-long clean
 
@@ -31,11 +30,11 @@ run: setup user
 
 ## test        all tests but the long counts
 test: setup user programs
-	$(PYTEST) -m "not long"
+	$(BIN)/python -m pytest -n 2 -m "not long"
 
 ## test-long   all tests, with the full counts
 test-long: setup user programs
-	$(PYTEST) -m "long or not long"
+	@tools/test_long.sh
 
 ## check       lint, format, types, import contracts, lock
 check: setup
