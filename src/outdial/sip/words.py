@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Final
 
 from outdial.model import HungUpBy
@@ -13,6 +14,17 @@ T4: Final = 5.0
 """RFC 3261 §17.1.1.1, in seconds."""
 
 USER_AGENT: Final = "outdial"
+
+
+class Phase(StrEnum):
+    """Where a call stands."""
+
+    NEW = "new"
+    CALLING = "calling"
+    CANCELLING = "cancelling"  # given up, but the far end has not said so yet
+    ANSWERED = "answered"
+    ENDING = "ending"  # our BYE is out
+    OVER = "over"  # Refused or Over was said; late messages are still dealt with
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,4 +153,15 @@ class MediaMoved:
     body: bytes
 
 
-Effect = Transmit | Progress | Accepted | Refused | Over | KeyPressed | MediaMoved
+@dataclass(frozen=True, slots=True)
+class Referred:
+    """What became of a REFER of ours: the status of the target's answer, or of the far end's refusal.
+
+    Statuses below 200 tell how far it has come; then one is `final`. None: nobody says how it went.
+    """
+
+    status: int | None
+    final: bool = False
+
+
+Effect = Transmit | Progress | Accepted | Refused | Over | KeyPressed | MediaMoved | Referred
