@@ -50,20 +50,23 @@ class VoiceError(Exception):
 
 
 class Talk:
-    """One answered call. `hang_up` is asked once, with a Q.850 cause."""
+    """One answered call. `hang_up` is asked once, with a Q.850 cause; `hand_over` for every transfer."""
 
     def __init__(
         self,
         run: FlowRun,
         audio: Audio,
         sounds: Sounds,
+        *,
         hang_up: Callable[[int], None],
+        hand_over: Callable[[flow.Transfer], None],
         thresholds: AmdThresholds,
     ) -> None:
         self._run = run
         self._audio = audio
         self._sounds = sounds
         self._hang_up = hang_up
+        self._hand_over = hand_over
         self._thresholds = thresholds
         self._timers: set[asyncio.TimerHandle] = set()
         self._saying: asyncio.Task[None] | None = None
@@ -125,6 +128,8 @@ class Talk:
                     self._judge()
                 case flow.WaitForBeep():
                     self._wait_for_beep()
+                case flow.Transfer():
+                    self._hand_over(action)
                 case flow.HangUp(cause, _):
                     self._end()
                     self._loop.call_later(_PLAYED_OUT if self._sounded else 0.0, self._hang_up, cause)
