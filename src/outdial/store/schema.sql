@@ -169,8 +169,6 @@ CREATE TABLE attempt (
 );
 CREATE UNIQUE INDEX attempt_once ON attempt (vdn_id, contact_id, attempt_no) WHERE transfer_of IS NULL;
 CREATE UNIQUE INDEX attempt_running ON attempt (vdn_id, contact_id) WHERE ended_at IS NULL AND transfer_of IS NULL;
-CREATE UNIQUE INDEX attempt_transferring ON attempt (vdn_id, transfer_of)
-    WHERE ended_at IS NULL AND transfer_of IS NOT NULL;   -- a call is handed over once at a time
 CREATE INDEX attempt_open ON attempt (epoch) WHERE ended_at IS NULL;
 CREATE INDEX attempt_in_flight ON attempt (vdn_id, campaign_id) WHERE ended_at IS NULL;
 CREATE INDEX attempt_time ON attempt (vdn_id, intent_at, attempt_id);   -- the export of call records

@@ -4,5 +4,3 @@ DROP INDEX attempt_once;
 DROP INDEX attempt_running;
 CREATE UNIQUE INDEX attempt_once ON attempt (vdn_id, contact_id, attempt_no) WHERE transfer_of IS NULL;
 CREATE UNIQUE INDEX attempt_running ON attempt (vdn_id, contact_id) WHERE ended_at IS NULL AND transfer_of IS NULL;
-CREATE UNIQUE INDEX attempt_transferring ON attempt (vdn_id, transfer_of)
-    WHERE ended_at IS NULL AND transfer_of IS NOT NULL;
