@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final
+from typing import Final, Protocol
 
 from outdial.model import HungUpBy
 
@@ -85,6 +85,28 @@ class DialogState:
     route_set: tuple[str, ...]
     local_cseq: int
     hop: Hop  # where the INVITE went; in-dialog requests follow route set and target
+
+
+class Media(Protocol):
+    """What was agreed on for audio.
+
+    `address` (an IP literal) and `port` are theirs. `codec` is "PCMU" or "PCMA", `codec_pt` its payload
+    type, `event_pt` theirs for telephone events. `direction` is ours: sendrecv, sendonly, recvonly or
+    inactive.
+    """
+
+    @property
+    def address(self) -> str: ...
+    @property
+    def port(self) -> int: ...
+    @property
+    def codec(self) -> str: ...
+    @property
+    def codec_pt(self) -> int: ...
+    @property
+    def event_pt(self) -> int | None: ...
+    @property
+    def direction(self) -> str: ...
 
 
 # -- effects: what a sans-IO part asks its endpoint to do, and what it tells ------------------------------

@@ -45,6 +45,7 @@ from outdial.sip.words import (
     Referred,
     Refused,
 )
+from outdial.switch.bridge import Bridge
 from outdial.switch.refer import PERMIT_WITHIN, Leg, Refer
 from outdial.switch.specs import call_spec, number_uri, to_text
 from outdial.switch.talk import Sounds, Talk
@@ -88,6 +89,7 @@ class Desk:
     tell: Callable[[SwitchEvent], None]
     group: Callable[[int], str]
     prefixes: Callable[[int], Collection[str]]
+    refuses: Callable[[int, str, str], Disposition | None]
     flow: Callable[[int, str], Flow | None]
     sounds: Callable[[int], Sounds]
     thresholds: AmdThresholds
@@ -96,7 +98,16 @@ class Desk:
 class Line:
     """One order. `tell` hears Ringing, Answered and, once and last, Ended."""
 
-    def __init__(self, order: Originate, desk: Desk, tell: Callable[[SwitchEvent], None]) -> None:
+    def __init__(
+        self,
+        order: Originate,
+        desk: Desk,
+        tell: Callable[[SwitchEvent], None],
+        *,
+        join: Callable[[Line], None] | None = None,
+    ) -> None:
+        """`join` is told of the answer in place of a flow: the line is the second leg of another call."""
+        self._join = join
         self._order = order
         self._desk = desk
         self._tell = tell
@@ -107,7 +118,9 @@ class Line:
         self._call: Call | None = None
         self._media: MediaSession | None = None
         self._talk: Talk | None = None
-        self._transfer: Refer | None = None
+        self._transfer: Refer | Bridge | None = None
+        self._peer: MediaSession | None = None
+        self._confirmed = False
         self._next: asyncio.Task[None] | None = None
         self._rang = False
         self._succeeded = False
@@ -137,7 +150,7 @@ class Line:
         host, _ = self._desk.endpoint.local(hop)
         if self._media is None:
             try:
-                self._media = self._desk.open_media(hop, lambda key, _: self._key(key))
+                self._media = self._desk.open_media(hop, self._key)
             except MediaError as error:
                 raise SwitchError(f"no port for audio: {error}") from error
         offer = sdp.offer(address=host, port=self._media.local_port, session_id=int(time.time()))
@@ -164,9 +177,13 @@ class Line:
 
     def confirm(self) -> None:
         """The answer is stored: acknowledge it, and begin the flow."""
-        if self._call is None or self._answered_at is None or self._talk is not None or self.over:
+        if self._call is None or self._answered_at is None or self._confirmed or self.over:
             return
+        self._confirmed = True
         self._desk.endpoint.perform(self._call, self._call.acknowledge(self._loop.time()))
+        if self._join is not None:
+            self._join(self)
+            return
         order = self._order
         found = self._desk.flow(order.vdn_id, order.device_sign) or flow.WITHOUT_FLOW
         values = flow.values_of(
@@ -215,6 +232,11 @@ class Line:
             max_alerting_time=of.max_alerting_time,
             transfer_of=of.attempt_id,
         )
+        if wanted.mode is flow.TransferMode.BRIDGE:
+            refused = self._desk.refuses(order.vdn_id, order.called, order.caller)
+            bridge = self._transfer = Bridge(order, refused, self._desk, self._handed_over)
+            bridge.begin(Line(order, self._desk, bridge.hear, join=self._join_with))
+            return
         self._transfer = Refer(
             order,
             self._trunk,
@@ -223,6 +245,18 @@ class Line:
             stop=self._stop_referring,
             done=self._handed_over,
         )
+
+    def _join_with(self, other: Line) -> None:
+        """The second leg was answered: each side hears the other, keys too."""
+        if not self.over and self._media is not None and other._media is not None:
+            self.hear_through(other._media)
+            other.hear_through(self._media)
+
+    def hear_through(self, peer: MediaSession) -> None:
+        """Send what is heard here to the peer."""
+        self._peer = peer
+        if self._media is not None:
+            self._media.listen(peer.feed)
 
     def _refer(self, dialed: str) -> bool:
         """Send the REFER; whether it left."""
@@ -237,7 +271,7 @@ class Line:
             self._desk.endpoint.perform(self._call, self._call.referral.give_up())
 
     def _handed_over(self, reached: bool) -> None:
-        self._transfer = None
+        self._transfer = self._peer = None
         if self._talk is not None:
             self._talk.tell(flow.TransferDone(reached))
 
@@ -263,11 +297,11 @@ class Line:
                         hung_up_by=by,
                     )
                 )
-            case KeyPressed(key, _):
-                self._key(key)
+            case KeyPressed(key, milliseconds):
+                self._key(key, milliseconds)
             case MediaMoved(body):
                 self._connect(body)
-            case Referred() if self._transfer is not None:
+            case Referred() if isinstance(self._transfer, Refer):
                 self._transfer.hear(effect)
 
     def _progress(self, status: int, body: bytes) -> None:
@@ -298,8 +332,10 @@ class Line:
             return False
         return True
 
-    def _key(self, key: str) -> None:
-        if self._talk is not None:
+    def _key(self, key: str, milliseconds: int) -> None:
+        if self._peer is not None:
+            self._peer.press(key, milliseconds)
+        elif self._talk is not None:
             self._talk.tell(flow.Key(key))
 
     def _did_its_part(self) -> None:

@@ -43,7 +43,7 @@ class Leg(Protocol):
         ...
 
 
-class Transferrer(Protocol):
+class Switchboard(Protocol):
     """What a transfer needs of its switch.
 
     `intend` has the attempt judged and written, and the leg known by its id; None: it may not be.
@@ -66,7 +66,7 @@ class Refer:
         self,
         order: Originate,
         trunk: Trunk,
-        switch: Transferrer,
+        switch: Switchboard,
         *,
         send: Callable[[str], bool],
         stop: Callable[[], None],

@@ -154,6 +154,7 @@ class SipSwitch:
             tell=self._heard,
             group=self._group,
             prefixes=self._prefixes,
+            refuses=self.refuses,
             flow=shelf.flow_for,
             sounds=lambda vdn_id: _Sounds(shelf, self._voice, vdn_id),
             thresholds=thresholds or AmdThresholds(),

@@ -70,7 +70,7 @@ class Talk:
         self._thresholds = thresholds
         self._timers: set[asyncio.TimerHandle] = set()
         self._saying: asyncio.Task[None] | None = None
-        self._sounded = False
+        self._sounded = self._judging = False
         self._loop = asyncio.get_running_loop()
         self.verdict: str | None = None
         """Who answered, as the detector heard it."""
@@ -129,6 +129,8 @@ class Talk:
                 case flow.WaitForBeep():
                     self._wait_for_beep()
                 case flow.Transfer():
+                    self._judging = False  # whoever pressed a key was heard before the detector was sure
+                    self._audio.listen(None)
                     self._hand_over(action)
                 case flow.HangUp(cause, _):
                     self._end()
@@ -173,6 +175,7 @@ class Talk:
 
     def _judge(self) -> None:
         detector = Detector(self._thresholds)
+        self._judging = True
 
         def hear(frame: bytes) -> None:
             verdict = detector.hear(frame)
@@ -184,7 +187,8 @@ class Talk:
         self._timers.add(handle)
 
     def _judged(self, who: str) -> None:
-        if self.verdict is None:
+        if self._judging:
+            self._judging = False
             self.verdict = who
             self._audio.listen(None)
             self.tell(flow.MachineVerdict(flow.Verdict(who)))
