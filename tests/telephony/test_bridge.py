@@ -15,7 +15,7 @@ from caller import Caller, trunk_to
 from sipp import ANSWER, END, Sipp, bye, pause, recv, refuse, send
 from test_transfer import TARGET, calling, transfer_of
 
-from outdial.errors import StoreUnavailable
+from outdial.errors import CommitUnknown, StoreUnavailable
 from outdial.g711 import ALAW_TO_ULAW, ULAW_TO_ALAW
 from outdial.model import Answered, Disposition, Ended, HungUpBy, Originate, Ringing, Transferring
 
@@ -205,11 +205,12 @@ async def test_a_target_that_rings_too_long_is_given_up(far: Far) -> None:
 
 
 async def test_a_second_leg_without_a_permission_or_a_way_out(far: Far) -> None:
-    """Not allowed, refused by the store, no trunk with a channel: nothing is dialed."""
-    for case in ("not allowed", "refused", "no channel"):
+    """Not allowed, refused by the store, no trunk with a channel, permitted too late: nothing is dialed."""
+    for case in ("not allowed", "refused", "no channel", "late"):
         first = far([*ANSWER, *END])
-        async with Caller(trunk_to(first.port, max_channels=1)) as caller:
+        async with Caller(trunk_to(first.port, max_channels=2 if case == "late" else 1)) as caller:
             of = caller.trunking
+            caller.delay = 1.0 if case == "late" else 0.0
             if case == "not allowed":
                 caller.trunking = type(of)(of.trunks, of.groups, {1: frozenset({"8"})}, of.active)
                 caller.switch._learn(caller.trunking)
@@ -219,18 +220,20 @@ async def test_a_second_leg_without_a_permission_or_a_way_out(far: Far) -> None:
             assert not caller.switch._lines
         assert first.result() == 0, first.said()
         assert ended.cause == 31
-        assert begun == ([False] if case == "no channel" else [])
+        assert first.log().count("INVITE sip:") == 1
+        assert begun == ([False] if case in ("no channel", "late") else [])
         assert caller.refused == [Disposition.NOT_ALLOWED if case == "not allowed" else None]
 
 
 @pytest.mark.parametrize("mode", ["refer", "bridge"])
-async def test_a_store_that_is_away_permits_nothing(far: Far, mode: str) -> None:
-    """G6: the flow goes its `otherwise`."""
+@pytest.mark.parametrize("fault", [StoreUnavailable("away"), CommitUnknown("away"), ValueError("a bug")])
+async def test_a_store_that_is_away_permits_nothing(far: Far, mode: str, fault: Exception) -> None:
+    """G6: whatever the fault, the flow goes its `otherwise`."""
     first = far([*ANSWER, *END])
     async with Caller(trunk_to(first.port)) as caller:
 
         async def away(order: Originate, refused: Disposition | None) -> None:
-            raise StoreUnavailable("away")
+            raise fault
 
         object.__setattr__(caller.switch._facts, "intends", away)
         ended = await caller.call(device_sign=calling(caller, TARGET, mode=mode))

@@ -291,6 +291,9 @@ class SipSwitch:
             attempt = await self._facts.intends(order, refused)
         except (StoreUnavailable, CommitUnknown) as error:
             log.warning("call not handed over", attempt=str(order.transfer_of), reason=str(error))
+        except Exception as error:
+            # The flow goes on whatever it was. The error's own words may hold numbers.
+            log.error("transfer failed", attempt=str(order.transfer_of), error=type(error).__name__)
         finally:
             if attempt is None:
                 self._lines.pop(order.attempt_id, None)

@@ -12,5 +12,5 @@ INSERT INTO attempt (vdn_id, attempt_id, campaign_id, contact_id, attempt_no, ca
                      ended_at, disposition, transfer_of)
 SELECT vdn_id, $2, campaign_id, contact_id, attempt_no, $4, $5, epoch, $6,
        CASE WHEN $7::text IS NOT NULL THEN $6::timestamptz END, $7, attempt_id
-FROM attempt WHERE vdn_id = $1 AND attempt_id = $3 AND ended_at IS NULL AND transfer_of IS NULL
+FROM attempt WHERE vdn_id = $1 AND attempt_id = $3 AND ended_at IS NULL
 RETURNING contact_id, attempt_no
