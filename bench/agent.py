@@ -24,7 +24,7 @@ from outdial.sip import sdp
 from outdial.sip.call import Call
 from outdial.sip.endpoint import Endpoint
 from outdial.sip.words import Accepted, CallSpec, Effect, Hop, Over
-from outdial.switch.line import call_spec
+from outdial.switch.specs import call_spec
 
 TICK = 0.005
 LATER = (6.0, 40.0)

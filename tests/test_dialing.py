@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import count
 from uuid import UUID
@@ -50,6 +51,7 @@ from outdial.model import (
     SpecialDate,
     SpecialDateKind,
     TimerPacing,
+    Transferring,
 )
 from playbook import NOON, Playbook, asked, attempt, paced, place, settled, withdraw
 
@@ -63,6 +65,68 @@ def play() -> Iterator[Playbook]:
     book = Playbook()
     yield book
     book.settle_up()
+
+
+# -- transfers -------------------------------------------------------------------------------------------
+
+
+def handing_over(play: Playbook) -> tuple[Attempt, Attempt]:
+    """An answered call, and the attempt that hands it over, a second later."""
+    one = attempt()
+    play.launch(one)
+    play >> Answered(one.attempt_id)
+    over = replace(attempt(), attempt_id=UUID(int=77), transfer_of=one.attempt_id)
+    play.at(1) >> Transferring(over)
+    return one, over
+
+
+def test_a_transfer_is_settled_like_a_call_and_leaves_its_call_alone(play: Playbook) -> None:
+    one, over = handing_over(play)
+    assert play.dialer.knows(over.attempt_id)
+    play >> Transferring(over)  # told twice: nothing
+    play.at(2) >> Ringing(over.attempt_id)
+    play.at(3) >> Answered(over.attempt_id)
+    play >> Ended(over.attempt_id, sip_status=200, answered=True)
+    at = [NOON + timedelta(seconds=n) for n in range(4)]
+    play << settled(over, Disposition.ANSWERED, sent_at=at[1], ringing_at=at[2], answered_at=at[3])
+    assert play.dialer.knows(one.attempt_id)
+    play >> Ended(one.attempt_id, 16, 200, answered=True)
+    play << settled(one, Disposition.ANSWERED)
+
+
+def test_a_transfer_that_did_not_leave_was_not_attempted(play: Playbook) -> None:
+    over = replace(attempt(), transfer_of=UUID(int=1))
+    play >> Transferring(over, sent=False)
+    play << settled(over, Disposition.NOT_ATTEMPTED, sent_at=None)
+    assert not play.dialer.knows(over.attempt_id)
+
+
+def test_a_transfer_whose_end_nobody_heard_is_unknown(play: Playbook) -> None:
+    """Also where its target rang."""
+    one, over = handing_over(play)
+    play >> Ringing(over.attempt_id) >> Ended(over.attempt_id, hung_up_by=HungUpBy.CALLEE, lost=True)
+    play << settled(over, Disposition.UNKNOWN, hung_up_by=HungUpBy.CALLEE)
+    play >> Ended(one.attempt_id, 16, 200, answered=True)
+    play << settled(one, Disposition.ANSWERED)
+
+
+def test_a_transfer_is_waited_for_as_long_as_a_callee_may_ring(play: Playbook) -> None:
+    one, over = handing_over(play)
+    play.at(1 + over.max_alerting_time - 0.1)
+    play.at(1 + over.max_alerting_time) << HangUp(over.attempt_id)
+    play >> Ended(over.attempt_id, lost=True)
+    play << settled(over, Disposition.UNKNOWN)
+    play >> Ended(one.attempt_id, 16, 200, answered=True)
+    play << settled(one, Disposition.ANSWERED)
+
+
+def test_a_dead_runs_transfer_is_never_taken_back(play: Playbook) -> None:
+    """Its number is being talked to: even a switch that never saw it leaves it UNKNOWN."""
+    over = replace(attempt(), transfer_of=UUID(int=1))
+    play >> SwitchUp() >> Adopted((over,))
+    play << Inquire((asked(over),), 0)
+    play >> Told((Inquiry(over.attempt_id, Fate.UNSEEN),), 0)
+    play << settled(over, Disposition.UNKNOWN)
 
 
 # -- how calls end ---------------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ OUR_OWN = {
     "90003": D.NOT_ATTEMPTED,
     "90004": D.NOT_ALLOWED,
     "90005": D.BAD_CALLER,
+    "90006": D.CAPPED,
 }
 
 

@@ -138,6 +138,7 @@ def test_what_is_never_tried_again(ending: Disposition) -> None:
     expected = ending not in {
         *(Disposition.ANSWERED, Disposition.UNKNOWN, Disposition.BLACKLISTED, Disposition.RECYCLED),
         *(Disposition.NOT_ATTEMPTED, Disposition.NOT_ALLOWED, Disposition.BAD_CALLER),
+        Disposition.CAPPED,
     }
     assert (ending not in FINAL) is expected
     for one in (of, listed):

@@ -67,6 +67,7 @@ _FAIL_CODES: Final = {
     Disposition.NOT_ATTEMPTED: "90003",
     Disposition.NOT_ALLOWED: "90004",
     Disposition.BAD_CALLER: "90005",
+    Disposition.CAPPED: "90006",
 }
 
 
@@ -77,6 +78,8 @@ def disposition(ended: Ended, *, gave_up: bool, rang: bool) -> Disposition:
     answered while our cancel was on its way was given up all the same: nobody spoke. An end without a
     word from the carrier (no ringing, answer, cause or status) is NO_REPLY.
     """
+    if ended.lost:
+        return Disposition.UNKNOWN
     silent = ended.cause is None and ended.sip_status is None and not ended.answered
     if silent and not rang:
         return Disposition.NO_REPLY

@@ -27,6 +27,7 @@ FINAL: Final = frozenset(
         Disposition.NOT_ATTEMPTED,
         Disposition.NOT_ALLOWED,
         Disposition.BAD_CALLER,
+        Disposition.CAPPED,
     }
 )
 """After these no policy tries again."""

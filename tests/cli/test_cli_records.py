@@ -77,8 +77,23 @@ def test_what_a_record_says(run: Run, database: str) -> None:
         **{"answeredAt": "2030-01-01T00:00:03.000+00:00", "endedAt": "2030-01-01T00:00:10.000+00:00"},
         **{"trunk": "north", "sipStatus": 200, "q850": 16, "hungUpBy": "callee", "disposition": "ANSWERED"},
         **{"failCode": "00000", "keys": "12#", "steps": ["greet", "ask"], "detector": "human"},
-        **{"rtpSent": 450, "rtpReceived": 448},
+        **{"rtpSent": 450, "rtpReceived": 448, "transferOf": None},
     }
+
+
+def test_a_transfer_has_a_line_that_names_its_call(run: Run, database: str) -> None:
+    calls(database, 7, 1, 2)
+
+    async def hand_over() -> None:
+        conn = await asyncpg.connect(database)
+        first = "(SELECT attempt_id FROM attempt WHERE contact_id = 1)"
+        await conn.execute(f"UPDATE attempt SET transfer_of = {first}, contact_id = 1 WHERE contact_id = 2")
+        await conn.close()
+
+    asyncio.run(hand_over())
+    own, transfer = exported(run)
+    assert (own["transferOf"], transfer["transferOf"]) == (None, own["attemptId"])
+    assert (own["contactId"], own["attemptNo"]) == (transfer["contactId"], transfer["attemptNo"])
 
 
 def test_both_kinds_of_csv_come_back_as_they_were(run: Run, database: str) -> None:

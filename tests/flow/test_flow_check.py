@@ -42,7 +42,7 @@ def read(name: str) -> Any:
 def problems(document: Any, *, prompts: set[str] | None = None, can_say: bool = True) -> list[str]:
     known = {"hello", "menu"} if prompts is None else prompts
     with pytest.raises(FlowError) as caught:
-        flow.check(document, prompts=known, can_say=can_say, can_transfer=True)
+        flow.check(document, prompts=known, can_say=can_say)
     return list(caught.value.problems)
 
 
@@ -337,10 +337,3 @@ def test_the_schema_has_every_field_of_the_table() -> None:
     for name, kind in KINDS.items():
         assert set(kinds[name]["properties"]) == {name, *kind.beside}
         assert set(kinds[name]["properties"][name]["properties"]) == set(kind.fields)
-
-
-def test_a_transfer_is_refused_by_name_where_no_switch_can_do_it() -> None:
-    document = {"start": "t", "steps": {"t": {"transfer": {"target": "1"}}}}
-    with pytest.raises(FlowError) as refused:
-        flow.check(document, prompts=None, can_say=True)
-    assert refused.value.problems == ("steps.t.transfer: not served yet: no switch hands calls over",)

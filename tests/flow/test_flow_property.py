@@ -90,7 +90,7 @@ def flows(draw: st.DrawFn) -> Flow:
         "on_machine": on_machine,
         "steps": steps | {names[-1]: {"hangup": {"cause": draw(st.integers(1, 127))}}},
     }
-    return flow.check(document, prompts=PROMPTS, can_say=True, can_transfer=True)
+    return flow.check(document, prompts=PROMPTS, can_say=True)
 
 
 EVENTS: st.SearchStrategy[FlowEvent] = st.one_of(

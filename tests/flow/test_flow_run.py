@@ -39,7 +39,7 @@ DEADLINE = 0
 
 
 def run_of(document: Any, values: Mapping[str, str] | None = None) -> FlowRun:
-    return FlowRun(flow.check(document, prompts=None, can_say=True, can_transfer=True), values or {})
+    return FlowRun(flow.check(document, prompts=None, can_say=True), values or {})
 
 
 def example(name: str, **values: str) -> FlowRun:

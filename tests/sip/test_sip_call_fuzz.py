@@ -42,6 +42,9 @@ def asks(talk: Talk) -> Iterator[bytes]:
     ):
         body = THEIRS if kind == sdp else b"Signal=5\r\nDuration=160\r\n"
         yield talk.request(method, kind, *FIELDS, ("Contact", "<sip:far@192.0.2.9>"), body=body).to_bytes()
+    for status, state in ((b"180 Ringing", "active;expires=20"), (b"200 OK", "terminated;reason=x")):
+        event = [("Event", "refer;id=2"), ("Subscription-State", state), ("Content-Type", "message/sipfrag")]
+        yield talk.request("NOTIFY", *event, body=b"SIP/2.0 " + status + b"\r\n").to_bytes()
     for method in ("BYE", "ACK", "CANCEL", "OPTIONS", "REFER"):
         yield talk.request(method, ("Reason", "Q.850;cause=16")).to_bytes()
 
@@ -67,6 +70,8 @@ def torment(seed: int) -> None:
         data = draw.choice([*answers(draw.choice(sent)), *asks(talk)])
         effects = hear(call, mutate(data, draw) if draw.random() < 0.6 else data, now)
         effects += draw.choice((call.acknowledge, call.poll, call.poll, call.poll))(now)
+        if draw.random() < 0.2:
+            effects += call.refer(now, "sip:1@192.0.2.1")
         if draw.random() < 0.03:
             effects += draw.choice((call.cancel, call.hang_up))(now)
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rtp_far_end import event, recorded
 
 from outdial.g711 import FRAME, SILENCE
-from outdial.sip.stream import KEY_PAUSE, Framer, Key, Keypad, Packet, Reception, parse
+from outdial.sip.stream import KEY_PAUSE, Feed, Framer, Key, Keypad, Packet, Reception, parse, pressing
 
 HEAD = struct.pack("!BBHII", 0x80, 0x80 | 8, 7, 160, 99)
 
@@ -302,3 +302,31 @@ def test_time_without_packets_is_filled_once() -> None:
     framer.hear(packet(timestamp=0), a)
     assert [framer.fill() for _ in range(50)] == [[SILENCE * FRAME]] * 50
     assert framer.hear(packet(timestamp=160 * 53), a) == [SILENCE * FRAME] * 2 + [a]
+
+
+# -- on the way out --------------------------------------------------------------------------------------
+
+
+def test_frames_are_gathered_before_they_leave_again() -> None:
+    """Two against jitter; after a pause two again; and of too many the oldest is dropped."""
+    feed = Feed()
+    feed.add(b"1")
+    assert feed.take() == b""
+    feed.add(b"2")
+    assert [feed.take() for _ in range(3)] == [b"1", b"2", b""]
+    feed.add(b"3")
+    assert feed.take() == b""
+    for n in range(9):
+        feed.add(b"%d" % n)
+    assert len(feed) == 6
+    assert [feed.take() for _ in range(6)] == [b"3", b"4", b"5", b"6", b"7", b"8"]
+
+
+@pytest.mark.parametrize(("key", "code"), [("0", 0), ("9", 9), ("*", 10), ("#", 11), ("D", 15)])
+def test_a_key_is_sent_as_events_that_grow_and_end_three_times(key: str, code: int) -> None:
+    """RFC 4733 §2.5.1.3, §2.5.1.4; what we send we would understand."""
+    sent = [(*struct.unpack("!BBH", payload), first) for payload, first in pressing(key, 100)]
+    growing = [(code, 10, n * 160, n == 1) for n in (1, 2, 3, 4)]
+    assert sent == [*growing, *[(code, 0x8A, 800, False)] * 3]
+    assert [len(pressing(key, held)) for held in (0, 20, 100, 8000, 60_000)] == [3, 3, 7, 402, 402]
+    assert [first for _, first in pressing(key, 0)] == [True, False, False]

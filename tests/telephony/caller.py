@@ -7,6 +7,7 @@ import ssl
 import time
 from collections.abc import Callable, Collection
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -14,7 +15,7 @@ from sipp import DEADLINE, free_port
 
 from outdial import flow
 from outdial.flow import Flow
-from outdial.model import Answered, Ended, Originate, Ringing, SwitchEvent, Trunk
+from outdial.model import Answered, Attempt, Disposition, Ended, Originate, Ringing, SwitchEvent, Trunk
 from outdial.routing import Board
 from outdial.sip.endpoint import Endpoint
 from outdial.sip.rtp import MediaSession, PortRange, Ticker
@@ -47,6 +48,10 @@ class Caller:
     def __init__(self, *trunks: Trunk, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> None:
         self.trunking = Trunking(trunks, {VDN: "default"}, {VDN: frozenset({"any"})}, frozenset({VDN}))
         self.permitted = True
+        self.intended: list[Originate] = []
+        self.refused: list[Disposition | None] = []
+        self.intends = True
+        self.delay = 0.0
         self.shelf = Shelf()
         self.events: list[SwitchEvent] = []
         self.at: dict[int, float] = {}
@@ -68,8 +73,19 @@ class Caller:
         async def count_minutes(board: Board) -> None:
             board.counted(board.unsaved(), {})
 
+        async def intends(order: Originate, refused: Disposition | None) -> Attempt | None:
+            self.intended.append(order)
+            self.refused.append(refused)
+            await asyncio.sleep(self.delay)
+            now = datetime.now(UTC)
+            attempt = Attempt(
+                *(VDN, 7, 1, order.attempt_id, 1, order.called, order.caller, order.max_alerting_time, now),
+                transfer_of=order.transfer_of,
+            )
+            return attempt if self.intends and refused is None else None
+
         self.switch = SipSwitch(
-            self.endpoint, open_media, self.shelf, Facts(trunking, permits, count_minutes)
+            self.endpoint, open_media, self.shelf, Facts(trunking, permits, count_minutes, intends)
         )
 
     async def __aenter__(self) -> Caller:
@@ -84,7 +100,7 @@ class Caller:
         self.at[len(self.events)] = time.monotonic()
         self.events.append(event)
         self.heard.set()
-        if isinstance(event, Answered) and self.confirms:
+        if isinstance(event, Answered) and event.dialog and self.confirms:
             self.switch.confirm(event.attempt_id)
 
     async def until(self, holds: Callable[[], Any], within: float = DEADLINE) -> None:

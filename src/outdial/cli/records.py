@@ -25,6 +25,7 @@ FIELDS: Final = (
     *("attemptId", "campaignId", "contactId", "attemptNo", "called", "caller", "sessionId"),
     *("madeAt", "sentAt", "ringingAt", "answeredAt", "endedAt", "trunk", "sipStatus", "q850", "hungUpBy"),
     *("disposition", "failCode", "keys", "steps", "detector", "rtpSent", "rtpReceived"),
+    "transferOf",
 )
 
 EVER: Final = (datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC))
@@ -61,6 +62,8 @@ def export(
 ) -> None:
     """Write a line for every call that has ended, oldest first; times are UTC.
 
+    A transfer has a line of its own, which names in transferOf the call that it handed over.
+
     CSV is RFC 4180 with a heading. With --spreadsheet a cell that begins with = + - @ a tab, CR or ' gets
     a ' in front: who reads it back takes exactly one away. ndjson is one JSON document a line.
     """
@@ -94,7 +97,7 @@ def _document(row: CallRow) -> dict[str, Any]:
         *(row.session_id, *map(_instant, (row.intent_at, row.sent_at, row.ringing_at, row.answered_at))),
         *(_instant(row.ended_at), of.trunk, row.sip_status, row.cause, row.hung_up_by, row.disposition),
         *(fail_code(row.disposition), of.keys or None, list(of.steps) or None, of.detector),
-        *(of.rtp_sent, of.rtp_received),
+        *(of.rtp_sent, of.rtp_received, str(row.transfer_of) if row.transfer_of is not None else None),
     )
     return dict(zip(FIELDS, values, strict=True))
 

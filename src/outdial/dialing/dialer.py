@@ -55,6 +55,8 @@ from outdial.model import (
     Ringing,
     Room,
     Settlement,
+    SwitchEvent,
+    Transferring,
 )
 
 _CAUSES: Final = range(128)
@@ -208,7 +210,9 @@ class Dialer:
 
     # -- calls -----------------------------------------------------------------------------------------
 
-    def _hear(self, event: Ringing | Answered | Ended | NotSent, now: Now) -> list[Action]:
+    def _hear(self, event: SwitchEvent | NotSent, now: Now) -> list[Action]:
+        if isinstance(event, Transferring):
+            return self._transferring(event, now)
         call = self._calls.get(event.attempt_id)
         if call is None or call.phase is Phase.INTENDED:
             self.ignored += 1
@@ -222,6 +226,17 @@ class Dialer:
                 return [self._ended(call, event, now)]
             case NotSent():
                 return [self._withdraw(call, now)]
+
+    def _transferring(self, event: Transferring, now: Now) -> list[Action]:
+        """A call that the switch placed to hand another over: from here on it is like every call."""
+        if event.attempt_id in self._calls:
+            return []  # found open in the store a moment before we were told
+        call = self._calls[event.attempt_id] = Call(event.attempt, phase=Phase.ALERTING)
+        if not event.sent:
+            return [self._settle(call, Disposition.NOT_ATTEMPTED, Ended(event.attempt_id), now)]
+        call.sent_at = now.wall
+        self._arm(call, now.mono + event.attempt.max_alerting_time)
+        return []
 
     def _ringing(self, call: Call, now: Now) -> list[Action]:
         if call.ringing_at is None:
@@ -375,7 +390,7 @@ class Dialer:
 
     def _fate(self, call: Call, word: Inquiry, now: Now, *, stale: bool) -> list[Action]:
         heard = call.ringing_at is not None or call.answered_at is not None
-        if word.fate is Fate.UNSEEN and not heard:
+        if word.fate is Fate.UNSEEN and not heard and call.attempt.transfer_of is None:
             return [self._withdraw(call, now)]
         if word.fate is not Fate.ALIVE:
             return [self._lost(call, now)]

@@ -4,6 +4,7 @@ shell.py    one run: it claims, gives the switch its orders, feeds back what hap
 claiming.py one claim under the campaign's lock
 ledger.py   ends of attempts, kept until they are stored
 trunking.py what a SIP switch asks the store
+transferring.py whether an answered call may be handed over
 host.py     who of this machine's runs is gone
 """
 

@@ -1,4 +1,4 @@
-"""What a SIP switch asks the store: trunks and destinations, and whether a call may still leave."""
+"""What a SIP switch asks the store: trunks and destinations, whether a call may leave or be handed over."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from datetime import date, datetime
 from typing import Final
 
 from outdial import calendar
-from outdial.model import Originate
+from outdial.engine.transferring import intend_transfer
+from outdial.model import Attempt, Disposition, Originate
 from outdial.routing import Board
 from outdial.store.postgres import utc_now
 from outdial.store.store import Store
@@ -29,7 +30,7 @@ class StoreFacts:
 
     def facts(self) -> Facts:
         """As the switch takes them."""
-        return Facts(self.trunking, self.permits, self.count_minutes)
+        return Facts(self.trunking, self.permits, self.count_minutes, self.intends)
 
     async def trunking(self) -> Trunking:
         """Trunks, groups and prefixes. Raises `StoreUnavailable`, and `SettingError` without a master key."""
@@ -60,6 +61,10 @@ class StoreFacts:
         inside = campaign.begin_at <= now < campaign.end_at
         special = (campaign.special_dates, campaign.special_windows)
         return inside and calendar.is_open(campaign.windows, now, calendar.zone(paced.time_zone), *special)
+
+    async def intends(self, order: Originate, refused: Disposition | None) -> Attempt | None:
+        """The attempt of a transfer, committed; None where it may not be."""
+        return await intend_transfer(self._store, order, refused)
 
     async def count_minutes(self, board: Board) -> None:
         """Store the answered time of this engine, learn that of all; at once when there is some to store."""

@@ -231,14 +231,11 @@ def document_text(document: Any) -> str:
     return text
 
 
-def check(
-    document: Any, *, prompts: Collection[str] | None, can_say: bool, can_transfer: bool = False
-) -> Flow:
+def check(document: Any, *, prompts: Collection[str] | None, can_say: bool) -> Flow:
     """The document as a flow.
 
-    `prompts` are those of the VDN (None: not judged); `can_say`: the engine has a voice; `can_transfer`:
-    its switch hands calls over. Raises `FlowError` with every problem and its place, like
-    `steps.menu.collect.max: must be 1 to 32`.
+    `prompts` are those of the VDN (None: not judged); `can_say`: the engine has a voice. Raises `FlowError`
+    with every problem and its place, like `steps.menu.collect.max: must be 1 to 32`.
     """
     document_text(document)
     if not isinstance(document, dict):
@@ -249,9 +246,6 @@ def check(
     top = read_fields(found, "", document, TOP, also=("steps",))
     steps = {name: _step(found, inside("steps", name), document["steps"][name]) for name in found.steps}
     whole = {name: step for name, step in steps.items() if step is not None}
-    for name, step in whole.items():
-        if isinstance(step, TransferStep) and not can_transfer:
-            found.problem(f"steps.{name}.transfer", "not served yet: no switch hands calls over")
     if top is None or found.problems:
         raise FlowError(*found.problems)
     on_machine, after_beep = top["on_machine"]

@@ -32,6 +32,7 @@ from outdial.model.calls import (
     Room,
     Settlement,
     SwitchEvent,
+    Transferring,
     TrunkState,
 )
 
@@ -54,6 +55,7 @@ __all__ = [
     "Room",
     "Settlement",
     "SwitchEvent",
+    "Transferring",
     "TrunkState",
 ]
 

@@ -27,6 +27,7 @@ class Disposition(StrEnum):
     NOT_ATTEMPTED = "NOT_ATTEMPTED"
     NOT_ALLOWED = "NOT_ALLOWED"
     BAD_CALLER = "BAD_CALLER"  # the calling number cannot be sent
+    CAPPED = "CAPPED"  # of a transfer: its target was called as often as it may be
 
 
 class HungUpBy(StrEnum):
@@ -44,7 +45,8 @@ class Originate:
     """The order to place one call. `attempt_id` is the call's id at the switch.
 
     VDN and campaign choose the route; `device_sign` names the call flow, which reads `call_data` and
-    `session_id`. `max_alerting_time` is in seconds.
+    `session_id`. `max_alerting_time` is in seconds. `transfer_of` is the attempt of the call that this one
+    hands over.
     """
 
     attempt_id: UUID
@@ -56,6 +58,7 @@ class Originate:
     call_data: str | None = field(default=None, repr=False)
     session_id: str | None = None
     max_alerting_time: int = 60
+    transfer_of: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +121,10 @@ class CallRecord:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The call is over. `cause` is Q.850, `sip_status` RFC 3261; `machine` the detector's verdict."""
+    """The call is over. `cause` is Q.850, `sip_status` RFC 3261; `machine` the detector's verdict.
+
+    `lost`: nobody can say how it ended.
+    """
 
     attempt_id: UUID
     cause: int | None = None
@@ -127,9 +133,26 @@ class Ended:
     hung_up_by: HungUpBy | None = None
     machine: bool = False
     record: CallRecord | None = None
+    lost: bool = False
 
 
-SwitchEvent = Ringing | Answered | Ended
+@dataclass(frozen=True, slots=True)
+class Transferring:
+    """An answered call is being handed over: the attempt of that, intended a moment ago by the switch.
+
+    `sent` false: it certainly did not leave.
+    """
+
+    attempt: Attempt
+    sent: bool = True
+
+    @property
+    def attempt_id(self) -> UUID:
+        """Of the transfer."""
+        return self.attempt.attempt_id
+
+
+SwitchEvent = Ringing | Answered | Ended | Transferring
 
 
 class Fate(StrEnum):
@@ -182,7 +205,10 @@ class EngineStanding:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One call of a contact: the committed intent, and how far it was known to have come."""
+    """One call of a contact: the committed intent, and how far it was known to have come.
+
+    `transfer_of`: it hands that attempt's call over.
+    """
 
     vdn_id: int
     campaign_id: int
@@ -199,6 +225,7 @@ class Attempt:
     ringing_at: datetime | None = None
     answered_at: datetime | None = None
     dialog: str = field(default="", repr=False)
+    transfer_of: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)

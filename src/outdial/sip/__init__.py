@@ -12,6 +12,7 @@ time in, bytes and events out.
     dialog.py        dialogs and route sets (RFC 3261 §12)
     session.py       session timers (RFC 4028)
     authenticator.py answering the challenges of one call or registration
+    referral.py      handing a call over by REFER (RFC 3515)
     uas.py           what the far end asks within a call
     call.py          one outgoing call from its INVITE to its end
     registration.py  keeping a registration alive (RFC 3261 §10), and asking whether a hop is alive

@@ -6,7 +6,6 @@ that stays without ACK and, where the call is not ours any more, without BYE.
 
 from __future__ import annotations
 
-from enum import StrEnum
 from functools import partial
 from random import Random, SystemRandom
 from typing import Final
@@ -25,10 +24,12 @@ from outdial.sip.dialog import (
     routed,
 )
 from outdial.sip.message import ParseError, Request, Response, reason_cause
+from outdial.sip.referral import Referral
 from outdial.sip.session import Due, SessionTimer
 from outdial.sip.transaction import (
+    GIVEN_UP,
+    LOCAL,
     NO_ANSWER,
-    NO_TRANSPORT,
     TIMEOUT,
     ClientTransactions,
     InviteTransaction,
@@ -49,6 +50,7 @@ from outdial.sip.words import (
     Hop,
     MediaMoved,
     Over,
+    Phase,
     Progress,
     Refused,
     Transmit,
@@ -63,25 +65,7 @@ MAX_DIALOGS: Final = 16
 TIMER_EXPIRED: Final = 102
 """The Q.850 cause of a call that we end because the far end fell silent."""
 
-_GIVEN_UP: Final = 487
 _RANDOM: Final = SystemRandom()
-_WORDS: Final = {
-    NO_ANSWER: "no answer in time",
-    NO_TRANSPORT: "the transport failed",
-    _GIVEN_UP: "given up",
-    481: "nothing left of this call",
-}
-
-
-class Phase(StrEnum):
-    """Where a call stands."""
-
-    NEW = "new"
-    CALLING = "calling"
-    CANCELLING = "cancelling"  # given up, but the far end has not said so yet
-    ANSWERED = "answered"
-    ENDING = "ending"  # our BYE is out
-    OVER = "over"  # Refused or Over was said; late messages are still dealt with
 
 
 class Call:
@@ -97,7 +81,8 @@ class Call:
         self._authenticator = Authenticator(spec.credentials, self._random)
         self._challenged = Challenged(self._authenticator)
         self._session = SessionTimer(spec.session_expires)
-        self._serving = Serving(spec, self._session, self._hung_up, self._lost)
+        self.referral = Referral(spec)
+        self._serving = Serving(spec, self._session, self.referral, self._hung_up, self._lost)
         self._transactions = ClientTransactions()
         self._invites: dict[int, InviteTransaction] = {}
         self._timers = Timers()
@@ -176,7 +161,7 @@ class Call:
         An answered call is hung up.
         """
         if self._phase is Phase.NEW:
-            return self._end_locally(_GIVEN_UP, now)
+            return self._end_locally(GIVEN_UP, now)
         if self._phase is Phase.CALLING:
             self._phase = Phase.CANCELLING
             pending = self._invites[self._cseq].state is State.PROCEEDING
@@ -193,6 +178,13 @@ class Call:
         self._cause = cause
         return [*self.acknowledge(now), *self._leave(self._main, now)]
 
+    def refer(self, now: float, refer_to: str) -> list[Effect]:
+        """Ask the far end to call this URI (RFC 3515), one at a time; `Referred` tells how that goes."""
+        if self._phase is not Phase.ANSWERED or self._main is None or self.referral.waiting:
+            return []
+        self.referral.begin(refer_to, self._main.state.local_cseq)
+        return self._ask(self._main, "REFER", self.referral.answered, now)
+
     def receive(self, message: Request | Response, now: float, source: Hop | None = None) -> list[Effect]:
         """Everything whose Call-ID is ours. `source`: where a request came from, and its answer goes."""
         try:
@@ -208,11 +200,13 @@ class Call:
 
     def wake_at(self) -> float | None:
         """When `poll` has something to do."""
-        return earliest((self._transactions, self._serving.answers, self._session, self._timers))
+        parts = (self._transactions, self._serving.answers, self._session, self._timers, self.referral)
+        return earliest(parts)
 
     def poll(self, now: float) -> list[Effect]:
         """Do what is due."""
-        effects = [*self._transactions.poll(now), *self._serving.answers.poll(now)]
+        polled = (self._transactions, self._serving.answers, self.referral)
+        effects = [effect for part in polled for effect in part.poll(now)]
         while self._timers.pop(now):
             effects += self._unheard(now)
         while due := self._session.pop(now):
@@ -265,7 +259,7 @@ class Call:
         if self._ghosts is not None and response.status in (401, 407, 422):
             return self._laid(response.cseq[0], response, now)
         if wanted and self._phase is Phase.CANCELLING:
-            return self._end_locally(_GIVEN_UP, now)
+            return self._end_locally(GIVEN_UP, now)
         if wanted:
             return self._invite(now)
         refused = Refused(
@@ -288,7 +282,7 @@ class Call:
     def _end_locally(self, status: int, now: float) -> list[Effect]:
         if self._phase not in (Phase.NEW, Phase.CALLING, Phase.CANCELLING):
             return []
-        return self._end(Refused(status, _WORDS[status], rang=self._rang, local=True), now)
+        return self._end(Refused(status, LOCAL[status], rang=self._rang, local=True), now)
 
     def _unheard(self, now: float) -> list[Effect]:
         """A cancelled INVITE had no final answer."""
@@ -412,10 +406,7 @@ class Call:
     # -- ending ------------------------------------------------------------------------------------------
 
     def _leave(self, dialog: Dialog, now: float) -> list[Effect]:
-        self._phase = Phase.ENDING
-        self._timers.stop()
-        self._session.stop()
-        self._serving.answers.quiet()
+        self._rest(Phase.ENDING)
         return self._ask(dialog, "BYE", self._left, now)
 
     def _left(self, answer: Response | int, now: float) -> list[Effect]:
@@ -425,12 +416,16 @@ class Call:
         return self._end(Over(HungUpBy.CALLER, self._cause, confirmed), now)
 
     def _end(self, effect: Refused | Over, now: float) -> list[Effect]:
-        self._phase = Phase.OVER
-        self._timers.stop()
-        self._session.stop()
-        self._serving.answers.quiet()
+        self._rest(Phase.OVER)
         self._transactions.abandon(now)
         return [effect]
+
+    def _rest(self, phase: Phase) -> None:
+        self._phase = phase
+        self._timers.stop()
+        self._session.stop()
+        self.referral.stop()
+        self._serving.answers.quiet()
 
     # -- sending and receiving ---------------------------------------------------------------------------
 
@@ -482,6 +477,8 @@ class Call:
 
     def _about(self, dialog: Dialog, method: str) -> list[tuple[str, str]]:
         """The headers that a request of this method has besides those of the dialog."""
+        if method == "REFER":
+            return self.referral.headers()
         if method != "BYE":
             return [("Allow", ALLOW), ("Supported", "timer"), *self._session.offer(refresh=True)]
         if dialog is not self._main or self._cause is None:

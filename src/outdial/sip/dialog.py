@@ -18,7 +18,7 @@ from outdial.sip.fields import uri_of
 from outdial.sip.message import NameAddr, ParseError, Request, Response
 from outdial.sip.words import USER_AGENT, CallSpec, DialogState, Hop, Transmit
 
-ALLOW: Final = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE"
+ALLOW: Final = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE, NOTIFY"
 BRANCH: Final = "z9hG4bK"
 RESTORED_STEP: Final = 100_000
 """Higher than any number of requests that a dialog may have sent since it was stored."""

@@ -11,9 +11,8 @@ wins. Nothing else moves a stream, and packets from elsewhere are counted and th
 a later `connect` begins anew.
 
 **Receiving.** Outside of `listen` nobody needs audio, so on Linux a socket filter lets only telephone events
-through, once the stream is latched; the kernel still counts what it drops.
-
-No RTCP is sent, and none is expected: port + 1 stays unbound.
+through, once the stream is latched; the kernel still counts what it drops. No RTCP is sent, and none is
+expected: port + 1 stays unbound.
 """
 
 from __future__ import annotations
@@ -21,9 +20,10 @@ from __future__ import annotations
 import asyncio
 import secrets
 import socket
+from collections import deque
 from collections.abc import Callable
 from time import monotonic
-from typing import Final, Protocol
+from typing import Final
 
 from outdial.g711 import ALAW_TO_ULAW, FRAME, SILENCE, ULAW_TO_ALAW
 from outdial.sip.fields import ip_address
@@ -32,14 +32,17 @@ from outdial.sip.stream import (
     KEY_PAUSE,
     MARKER,
     VERSION,
+    Feed,
     Framer,
     Key,
     Keypad,
     Packet,
     Reception,
     parse,
+    pressing,
 )
 from outdial.sip.udp import MediaError, PortRange, attach_filter, detach_filter, dropped
+from outdial.sip.words import Media
 
 __all__ = ["TICK", "Media", "MediaError", "MediaSession", "PortRange", "Ticker"]
 
@@ -66,28 +69,6 @@ _DATAGRAMS: Final = 64
 _LARGEST: Final = 2048
 _COMFORT_NOISE: Final = 13  # RFC 3389
 _PCMU, _PCMA = 0, 8  # RFC 3551 §6
-
-
-class Media(Protocol):
-    """What was agreed on for audio.
-
-    `address` (an IP literal) and `port` are theirs. `codec` is "PCMU" or "PCMA", `codec_pt` its payload
-    type, `event_pt` theirs for telephone events. `direction` is ours: sendrecv, sendonly, recvonly or
-    inactive.
-    """
-
-    @property
-    def address(self) -> str: ...
-    @property
-    def port(self) -> int: ...
-    @property
-    def codec(self) -> str: ...
-    @property
-    def codec_pt(self) -> int: ...
-    @property
-    def event_pt(self) -> int | None: ...
-    @property
-    def direction(self) -> str: ...
 
 
 # -- the ticker ------------------------------------------------------------------------------------------
@@ -206,6 +187,9 @@ class MediaSession:
         self._audio = b""
         self._at = 0
         self._on_done: Callable[[], None] | None = None
+        self._feed = Feed()
+        self._presses: deque[tuple[bytes, bool]] = deque()  # packets of keys, and whether it is the first
+        self._pressed_turn = self._press_pt = 0
 
     def _open_receiving(self) -> None:
         self._signalled = ""
@@ -284,8 +268,8 @@ class MediaSession:
             self._connected_at = self._loop.time()
         self._alaw, self._payload_type = media.codec == "PCMA", media.codec_pt
         self._codecs[media.codec_pt] = ALAW_TO_ULAW if self._alaw else None
-        theirs = self._our_event_pt if media.event_pt is None else media.event_pt
-        self._event_pts = frozenset({self._our_event_pt, theirs})
+        self._press_pt = media.event_pt or 0
+        self._event_pts = frozenset({self._our_event_pt, self._press_pt or self._our_event_pt})
         held = media.port == 0 or ip_address(address).is_unspecified
         self._may_send = not held and media.direction in ("sendrecv", "sendonly")
         self._unfilter()  # the next packet puts it back, where it still holds
@@ -333,19 +317,39 @@ class MediaSession:
         """End the prompt at once; its `on_done` is not called."""
         self._audio, self._at, self._on_done = b"", 0, None
 
+    def feed(self, frame: bytes) -> None:
+        """Send this frame of µ-law when its turn comes, while no prompt plays."""
+        self._feed.add(frame)
+        self._wake()
+
+    def press(self, key: str, milliseconds: int) -> None:
+        """Send a key, in place of audio; nothing where the far end takes no telephone events."""
+        if self._press_pt:
+            self._presses += pressing(key, milliseconds)
+            self._wake()
+
+    @property
+    def _sends(self) -> bool:
+        return self._may_send and bool(self._on_done or self._comfort or self._feed or self._presses)
+
     def _wake(self) -> None:
-        if self._may_send and not self._closed and (self._on_done is not None or self._comfort):
+        if self._sends and not self._closed:
             self._ticker.start(self, self._phase)
 
     def send_frame(self, turn: int) -> None:
         """Send what belongs into this turn of 20 ms; the ticker calls it."""
         if self._may_send and self._on_done is not None and self._at >= len(self._audio):
             self._finish()
-        if not self._may_send or (self._on_done is None and not self._comfort):
+        if not self._sends:
             self._ticker.stop(self, self._phase)
+            return
+        if self._presses:
+            self._send_press(turn)
             return
         frame = self._audio[self._at : self._at + FRAME]
         self._at += len(frame)
+        if self._on_done is None:
+            frame = self._feed.take()
         if len(frame) < FRAME:
             frame += SILENCE * (FRAME - len(frame))
         self._send(frame.translate(ULAW_TO_ALAW) if self._alaw else frame, turn)
@@ -353,8 +357,17 @@ class MediaSession:
     def _send(self, payload: bytes, turn: int) -> None:
         first = self._begins or turn != self._last_turn + 1
         kind = self._payload_type | (MARKER if first else 0)
-        timestamp = (self._clock_offset + turn * FRAME) & 0xFFFFFFFF
         self._begins, self._last_turn = False, turn
+        self._emit(payload, kind, turn)
+
+    def _send_press(self, turn: int) -> None:
+        payload, first = self._presses.popleft()
+        self._pressed_turn = turn if first else self._pressed_turn
+        self._last_turn = turn
+        self._emit(payload, self._press_pt | (MARKER if first else 0), self._pressed_turn)
+
+    def _emit(self, payload: bytes, kind: int, turn: int) -> None:
+        timestamp = (self._clock_offset + turn * FRAME) & 0xFFFFFFFF
         self._sequence = (self._sequence + 1) & 0xFFFF
         header = HEADER.pack(VERSION, kind, self._sequence, timestamp, self._ssrc)
         try:

@@ -1,4 +1,4 @@
-"""What is read from a received RTP stream, without a socket: packets, losses, keys, frames.
+"""What an RTP stream carries, without a socket: packets, losses, keys, frames.
 
 RFC 3550 (RTP), RFC 4733 (telephone events). Times are seconds of a monotonic clock.
 """
@@ -24,6 +24,9 @@ KEY_PAUSE: Final = 0.2
 _EVENT: Final = struct.Struct("!BBH")
 _KEYS: Final = "0123456789*#ABCD"
 _TIME: Final = 1 << 32
+_VOLUME: Final = 10  # -10 dBm0
+_LONGEST_PRESS: Final = 8000  # ms: a duration has 16 bits
+_FED: Final = 6
 _MISORDER: Final = 100
 _DROPOUT: Final = 3000
 
@@ -225,3 +228,37 @@ class Framer:
 
 _LATE: Final = RATE // 5
 """A packet that is late by as many samples is not late: its source's timestamps began anew."""
+
+
+class Feed:
+    """Frames on their way out again: two are gathered before the first leaves, against the jitter of the way
+    in; of more than `_FED` the oldest is dropped.
+    """
+
+    def __init__(self) -> None:
+        self._frames: deque[bytes] = deque(maxlen=_FED)
+        self._flows = False
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def add(self, frame: bytes) -> None:
+        """The next one."""
+        self._frames.append(frame)
+        self._flows = self._flows or len(self._frames) > 1
+
+    def take(self) -> bytes:
+        """The one whose turn it is, or nothing."""
+        self._flows = self._flows and bool(self._frames)
+        return self._frames.popleft() if self._flows else b""
+
+
+def pressing(key: str, milliseconds: int) -> list[tuple[bytes, bool]]:
+    """The telephone events of one key, 20 ms apart, each with whether it is the first (RFC 4733 §2.5.1).
+
+    The last is sent three times, with the end flag.
+    """
+    most = max(1, min(milliseconds, _LONGEST_PRESS) * RATE // (1000 * FRAME))
+    events = [_EVENT.pack(_KEYS.index(key), _VOLUME, n * FRAME) for n in range(1, most)]
+    events += [_EVENT.pack(_KEYS.index(key), _VOLUME | 0x80, most * FRAME)] * 3
+    return [(event, n == 0) for n, event in enumerate(events)]

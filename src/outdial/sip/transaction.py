@@ -19,6 +19,14 @@ TIMEOUT: Final = 64 * T1
 TIMER_D: Final = 32.0
 NO_ANSWER: Final = 408
 NO_TRANSPORT: Final = 503
+GIVEN_UP: Final = 487
+LOCAL: Final = {
+    NO_ANSWER: "no answer in time",
+    NO_TRANSPORT: "the transport failed",
+    GIVEN_UP: "given up",
+    481: "nothing left of this call",
+}
+"""The statuses that we find ourselves, in words."""
 
 MAX_KEPT = 32
 """Answers kept of one call, so that a far end which asks without end fills no memory."""

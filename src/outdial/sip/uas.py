@@ -13,6 +13,7 @@ from typing import Final
 from outdial.sip import sdp
 from outdial.sip.dialog import ALLOW, Dialog, bracketed, listed
 from outdial.sip.message import ParseError, Request, response_to
+from outdial.sip.referral import PACKAGE, Referral
 from outdial.sip.session import MIN_SE, SessionTimer
 from outdial.sip.transaction import ServerTransactions
 from outdial.sip.words import CallSpec, Effect, Hop, KeyPressed, MediaMoved
@@ -26,6 +27,7 @@ REASONS: Final = {
     422: "Session Interval Too Small",
     481: "Call/Transaction Does Not Exist",
     488: "Not Acceptable Here",
+    489: "Bad Event",
     491: "Request Pending",
     500: "Server Internal Error",
 }
@@ -79,6 +81,7 @@ class Serving:
         self,
         spec: CallSpec,
         session: SessionTimer,
+        referral: Referral,
         ended: Callable[[Request, float], list[Effect]],
         lost: Callable[[float], list[Effect]],
     ) -> None:
@@ -87,6 +90,7 @@ class Serving:
         self.offering = True  # an offer of ours waits for its answer
         self._spec = spec
         self._session = session
+        self._referral = referral
         self._ended = ended
         self._awaits_answer: int | None = None  # the CSeq of an INVITE whose ACK brings the answer
         self._methods: dict[str, Callable[[Request, Hop, Dialog, float], list[Effect]]] = {
@@ -95,6 +99,7 @@ class Serving:
             "INFO": self._info,
             "INVITE": self._offered,
             "UPDATE": self._offered,
+            "NOTIFY": self._notify,
         }
 
     def receive(self, request: Request, source: Hop, dialog: Dialog | None, now: float) -> list[Effect]:
@@ -151,6 +156,12 @@ class Serving:
             return self._answer(request, 415, source, now, accept)
         key = key_of(kind, request.body)
         return [*self._answer(request, 200, source, now), *([key] if key else [])]
+
+    def _notify(self, request: Request, source: Hop, dialog: Dialog, now: float) -> list[Effect]:
+        status = self._referral.knows(request)
+        headers = [("Allow-Events", PACKAGE)] if status == 489 else []
+        effects = self._answer(request, status, source, now, *headers)
+        return [*effects, *self._referral.notified(request, now)] if status == 200 else effects
 
     def _offered(self, request: Request, source: Hop, dialog: Dialog, now: float) -> list[Effect]:
         if self.offering:

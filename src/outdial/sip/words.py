@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final
+from enum import StrEnum
+from typing import Final, Protocol
 
 from outdial.model import HungUpBy
 
@@ -13,6 +14,17 @@ T4: Final = 5.0
 """RFC 3261 §17.1.1.1, in seconds."""
 
 USER_AGENT: Final = "outdial"
+
+
+class Phase(StrEnum):
+    """Where a call stands."""
+
+    NEW = "new"
+    CALLING = "calling"
+    CANCELLING = "cancelling"  # given up, but the far end has not said so yet
+    ANSWERED = "answered"
+    ENDING = "ending"  # our BYE is out
+    OVER = "over"  # Refused or Over was said; late messages are still dealt with
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +85,28 @@ class DialogState:
     route_set: tuple[str, ...]
     local_cseq: int
     hop: Hop  # where the INVITE went; in-dialog requests follow route set and target
+
+
+class Media(Protocol):
+    """What was agreed on for audio.
+
+    `address` (an IP literal) and `port` are theirs. `codec` is "PCMU" or "PCMA", `codec_pt` its payload
+    type, `event_pt` theirs for telephone events. `direction` is ours: sendrecv, sendonly, recvonly or
+    inactive.
+    """
+
+    @property
+    def address(self) -> str: ...
+    @property
+    def port(self) -> int: ...
+    @property
+    def codec(self) -> str: ...
+    @property
+    def codec_pt(self) -> int: ...
+    @property
+    def event_pt(self) -> int | None: ...
+    @property
+    def direction(self) -> str: ...
 
 
 # -- effects: what a sans-IO part asks its endpoint to do, and what it tells ------------------------------
@@ -141,4 +175,15 @@ class MediaMoved:
     body: bytes
 
 
-Effect = Transmit | Progress | Accepted | Refused | Over | KeyPressed | MediaMoved
+@dataclass(frozen=True, slots=True)
+class Referred:
+    """What became of a REFER of ours: the status of the target's answer, or of the far end's refusal.
+
+    Statuses below 200 tell how far it has come; then one is `final`. None: nobody says how it went.
+    """
+
+    status: int | None
+    final: bool = False
+
+
+Effect = Transmit | Progress | Accepted | Refused | Over | KeyPressed | MediaMoved | Referred

@@ -84,13 +84,16 @@ class Calls:
         async with self._db.transaction() as tx:
             if await tx.fetchrow("hold_engine", epoch) is None:
                 raise Fenced(f"engine run {epoch} has been fenced")
-            row = await tx.fetchrow("lock_for_claim", vdn_id, campaign_id, self._now())
-            if row is None:
-                yield None
-            else:
-                # The clock is read under the lock: the last launch may have been made while we waited.
-                paced = PacedCampaign(campaign(row), row["time_zone"], Recycle(row["recycle"]), caps_of(row))
-                yield Claim(tx, paced, epoch, self._now())
+            yield await self.lock(tx, vdn_id, campaign_id, epoch)
+
+    async def lock(self, tx: Transaction, vdn_id: int, campaign_id: int, epoch: int) -> Claim | None:
+        """A claim in this transaction, under the campaign's row lock; None: it is not to be dialed now."""
+        row = await tx.fetchrow("lock_for_claim", vdn_id, campaign_id, self._now())
+        if row is None:
+            return None
+        # The clock is read under the lock: the last launch may have been made while we waited.
+        paced = PacedCampaign(campaign(row), row["time_zone"], Recycle(row["recycle"]), caps_of(row))
+        return Claim(tx, paced, epoch, self._now())
 
     async def permitted(self, vdn_id: int, attempt_id: UUID) -> PacedCampaign | None:
         """The campaign of an open attempt whose run is not fenced, while it is started; else None."""
@@ -253,6 +256,7 @@ class Calls:
                     ringing_at=row["ringing_at"],
                     answered_at=row["answered_at"],
                     dialog=row["dialog"] or "",
+                    transfer_of=row["transfer_of"],
                 ),
                 row["epoch"],
             )

@@ -16,7 +16,10 @@ _FIRST: Final = UUID(int=0)
 
 @dataclass(frozen=True, slots=True)
 class CallRow:
-    """One ended attempt with its record. `session_id` is gone when its campaign was deleted."""
+    """One ended attempt with its record. `session_id` is gone when its campaign was deleted.
+
+    `transfer_of`: it handed the call of that attempt over; `attempt_no` is then that attempt's.
+    """
 
     attempt_id: UUID
     campaign_id: int
@@ -35,6 +38,7 @@ class CallRow:
     sip_status: int | None
     hung_up_by: HungUpBy | None
     record: CallRecord
+    transfer_of: UUID | None
 
 
 class Records:
@@ -83,4 +87,5 @@ def _row(row: Any) -> CallRow:
             rtp_sent=row["rtp_sent"],
             rtp_received=row["rtp_received"],
         ),
+        transfer_of=row["transfer_of"],
     )

@@ -164,10 +164,11 @@ CREATE TABLE attempt (
     rtp_sent     integer,                -- packets
     rtp_received integer,
     dialog       text,                   -- the switch's own word of an answered call, until it ends
+    transfer_of  uuid,                   -- the attempt whose call this one hands over; NULL: a call of the number
     PRIMARY KEY (vdn_id, attempt_id)
 );
-CREATE UNIQUE INDEX attempt_once ON attempt (vdn_id, contact_id, attempt_no);
-CREATE UNIQUE INDEX attempt_running ON attempt (vdn_id, contact_id) WHERE ended_at IS NULL;
+CREATE UNIQUE INDEX attempt_once ON attempt (vdn_id, contact_id, attempt_no) WHERE transfer_of IS NULL;
+CREATE UNIQUE INDEX attempt_running ON attempt (vdn_id, contact_id) WHERE ended_at IS NULL AND transfer_of IS NULL;
 CREATE INDEX attempt_open ON attempt (epoch) WHERE ended_at IS NULL;
 CREATE INDEX attempt_in_flight ON attempt (vdn_id, campaign_id) WHERE ended_at IS NULL;
 CREATE INDEX attempt_time ON attempt (vdn_id, intent_at, attempt_id);   -- the export of call records

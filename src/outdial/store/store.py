@@ -17,6 +17,7 @@ from outdial.store.records import Records
 from outdial.store.results import Results
 from outdial.store.sealing import MasterKey
 from outdial.store.special_dates import SpecialDates
+from outdial.store.transfers import Transfers
 from outdial.store.trunks import Trunks
 from outdial.store.vdns import Vdns
 
@@ -40,6 +41,7 @@ class Store:
         self.numbers = Numbers(self.db, now)
         self.blacklist = Blacklist(self.db, now)
         self.calls = Calls(self.db, now)
+        self.transfers = Transfers(self.db, now, self.calls)
         self.records = Records(self.db)
         self.results = Results(self.db, now, self.vdns)
         self.trunks = Trunks(self.db, now, self.vdns.needed_master_key)

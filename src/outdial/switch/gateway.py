@@ -17,7 +17,7 @@ from outdial.sip.locate import Target
 from outdial.sip.registration import Account, OptionsPing, Registration
 from outdial.sip.resolver import Resolver
 from outdial.sip.words import Effect, Hop
-from outdial.switch.line import bracketed, credentials_of, route_of, transport_of
+from outdial.switch.specs import bracketed, credentials_of, route_of, transport_of
 
 log = structlog.get_logger()
 

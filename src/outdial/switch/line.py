@@ -7,28 +7,34 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
-from urllib.parse import quote
-from uuid import UUID
+from uuid import uuid4
 
-import msgspec
 import structlog
 
 from outdial import flow
 from outdial.amd import AmdThresholds
 from outdial.errors import SwitchError
 from outdial.flow import Flow, FlowRun
-from outdial.model import Answered, CallRecord, Ended, HungUpBy, Originate, Ringing, SwitchEvent, Trunk
+from outdial.model import (
+    Answered,
+    Attempt,
+    CallRecord,
+    Disposition,
+    Ended,
+    HungUpBy,
+    Originate,
+    Ringing,
+    SwitchEvent,
+    Trunk,
+)
 from outdial.routing import Board, check_caller, fails_over
 from outdial.sip import sdp
 from outdial.sip.call import Call
-from outdial.sip.dialog import accepted, spec_ids
 from outdial.sip.endpoint import Endpoint
-from outdial.sip.message import ParseError, Response
+from outdial.sip.message import ParseError
 from outdial.sip.rtp import MediaError, MediaSession
 from outdial.sip.words import (
     Accepted,
-    CallSpec,
-    Credentials,
     DialogState,
     Effect,
     Hop,
@@ -36,14 +42,15 @@ from outdial.sip.words import (
     MediaMoved,
     Over,
     Progress,
+    Referred,
     Refused,
 )
+from outdial.switch.bridge import Bridge
+from outdial.switch.refer import PERMIT_WITHIN, Leg, Refer
+from outdial.switch.specs import call_spec, number_uri, to_text
 from outdial.switch.talk import Sounds, Talk
 
 log = structlog.get_logger()
-
-PERMIT_WITHIN: Final = 0.9
-"""Seconds from just before a permission was asked in which the next trunk may be tried (guarantee G7)."""
 
 SEND_WITHIN: Final = 0.1
 """Seconds from an order, or a permission, to its INVITE: who was stopped in between may have been overtaken
@@ -67,15 +74,22 @@ class Way(Protocol):
 
 @dataclass(slots=True)
 class Desk:
-    """What all lines share. `permits` asks the store whether an attempt may still be placed."""
+    """What all lines share. `permits` asks the store whether an attempt may still be placed.
+
+    `intend` has the attempt of a transfer judged and written, and its leg known by its id; None: it may not
+    be. `tell` hears of it.
+    """
 
     endpoint: Endpoint
     board: Board
     ways: Mapping[str, Way]
     open_media: Callable[[Hop, Callable[[str, int], None]], MediaSession]
     permits: Callable[[Originate], Awaitable[bool]]
+    intend: Callable[[Originate, Disposition | None, Leg], Awaitable[Attempt | None]]
+    tell: Callable[[SwitchEvent], None]
     group: Callable[[int], str]
     prefixes: Callable[[int], Collection[str]]
+    refuses: Callable[[int, str, str], Disposition | None]
     flow: Callable[[int, str], Flow | None]
     sounds: Callable[[int], Sounds]
     thresholds: AmdThresholds
@@ -84,7 +98,16 @@ class Desk:
 class Line:
     """One order. `tell` hears Ringing, Answered and, once and last, Ended."""
 
-    def __init__(self, order: Originate, desk: Desk, tell: Callable[[SwitchEvent], None]) -> None:
+    def __init__(
+        self,
+        order: Originate,
+        desk: Desk,
+        tell: Callable[[SwitchEvent], None],
+        *,
+        join: Callable[[Line], None] | None = None,
+    ) -> None:
+        """`join` is told of the answer in place of a flow: the line is the second leg of another call."""
+        self._join = join
         self._order = order
         self._desk = desk
         self._tell = tell
@@ -95,6 +118,9 @@ class Line:
         self._call: Call | None = None
         self._media: MediaSession | None = None
         self._talk: Talk | None = None
+        self._transfer: Refer | Bridge | None = None
+        self._peer: MediaSession | None = None
+        self._confirmed = False
         self._next: asyncio.Task[None] | None = None
         self._rang = False
         self._succeeded = False
@@ -124,7 +150,7 @@ class Line:
         host, _ = self._desk.endpoint.local(hop)
         if self._media is None:
             try:
-                self._media = self._desk.open_media(hop, lambda key, _: self._key(key))
+                self._media = self._desk.open_media(hop, self._key)
             except MediaError as error:
                 raise SwitchError(f"no port for audio: {error}") from error
         offer = sdp.offer(address=host, port=self._media.local_port, session_id=int(time.time()))
@@ -151,9 +177,13 @@ class Line:
 
     def confirm(self) -> None:
         """The answer is stored: acknowledge it, and begin the flow."""
-        if self._call is None or self._answered_at is None or self._talk is not None or self.over:
+        if self._call is None or self._answered_at is None or self._confirmed or self.over:
             return
+        self._confirmed = True
         self._desk.endpoint.perform(self._call, self._call.acknowledge(self._loop.time()))
+        if self._join is not None:
+            self._join(self)
+            return
         order = self._order
         found = self._desk.flow(order.vdn_id, order.device_sign) or flow.WITHOUT_FLOW
         values = flow.values_of(
@@ -164,8 +194,9 @@ class Line:
             FlowRun(found, values),
             self._media,
             self._desk.sounds(order.vdn_id),
-            self.hang_up,
-            self._desk.thresholds,
+            hang_up=self.hang_up,
+            hand_over=self._hand_over,
+            thresholds=self._desk.thresholds,
         )
         self._talk.begin()
 
@@ -180,10 +211,69 @@ class Line:
         self.over = True
         if self._next is not None:
             self._next.cancel()
+        if self._transfer is not None:
+            self._transfer.close()
         if self._talk is not None:
             self._talk.over()
         if self._media is not None:
             self._media.close()
+
+    # -- handing over ----------------------------------------------------------------------------------
+
+    def _hand_over(self, wanted: flow.Transfer) -> None:
+        of = self._order
+        assert self._trunk is not None
+        order = Originate(
+            uuid4(),
+            wanted.target,
+            of.caller,
+            vdn_id=of.vdn_id,
+            campaign_id=of.campaign_id,
+            max_alerting_time=of.max_alerting_time,
+            transfer_of=of.attempt_id,
+        )
+        if wanted.mode is flow.TransferMode.BRIDGE:
+            refused = self._desk.refuses(order.vdn_id, order.called, order.caller)
+            bridge = self._transfer = Bridge(order, refused, self._desk, self._handed_over)
+            bridge.begin(Line(order, self._desk, bridge.hear, join=self._join_with))
+            return
+        self._transfer = Refer(
+            order,
+            self._trunk,
+            self._desk,
+            send=self._refer,
+            stop=self._stop_referring,
+            done=self._handed_over,
+        )
+
+    def _join_with(self, other: Line) -> None:
+        """The second leg was answered: each side hears the other, keys too."""
+        if not self.over and self._media is not None and other._media is not None:
+            self.hear_through(other._media)
+            other.hear_through(self._media)
+
+    def hear_through(self, peer: MediaSession) -> None:
+        """Send what is heard here to the peer."""
+        self._peer = peer
+        if self._media is not None:
+            self._media.listen(peer.feed)
+
+    def _refer(self, dialed: str) -> bool:
+        """Send the REFER; whether it left."""
+        if self.over or self._given_up or self._call is None or self._trunk is None:
+            return False
+        effects = self._call.refer(self._loop.time(), number_uri(dialed, self._trunk))
+        self._desk.endpoint.perform(self._call, effects)
+        return bool(effects)
+
+    def _stop_referring(self) -> None:
+        if self._call is not None:
+            self._desk.endpoint.perform(self._call, self._call.referral.give_up())
+
+    def _handed_over(self, reached: bool) -> None:
+        self._transfer = self._peer = None
+        if self._talk is not None:
+            self._talk.tell(flow.TransferDone(reached))
 
     # -- what the far end says -------------------------------------------------------------------------
 
@@ -207,10 +297,12 @@ class Line:
                         hung_up_by=by,
                     )
                 )
-            case KeyPressed(key, _):
-                self._key(key)
+            case KeyPressed(key, milliseconds):
+                self._key(key, milliseconds)
             case MediaMoved(body):
                 self._connect(body)
+            case Referred() if isinstance(self._transfer, Refer):
+                self._transfer.hear(effect)
 
     def _progress(self, status: int, body: bytes) -> None:
         if status >= 180 and not self._rang:
@@ -240,8 +332,10 @@ class Line:
             return False
         return True
 
-    def _key(self, key: str) -> None:
-        if self._talk is not None:
+    def _key(self, key: str, milliseconds: int) -> None:
+        if self._peer is not None:
+            self._peer.press(key, milliseconds)
+        elif self._talk is not None:
             self._talk.tell(flow.Key(key))
 
     def _did_its_part(self) -> None:
@@ -293,6 +387,8 @@ class Line:
         if self.over:
             return
         self.over = True
+        if self._transfer is not None:
+            self._transfer.lost(ended.hung_up_by)
         now = self._loop.time()
         answered = now - self._answered_at if self._answered_at is not None else 0.0
         if self._talk is not None:
@@ -316,105 +412,3 @@ class Line:
             rtp_sent=media.sent if media is not None else None,
             rtp_received=media.received_packets if media is not None else None,
         )
-
-
-def to_text(trunk: str, dialog: DialogState) -> str:
-    """What is stored of an answered call: the trunk's name and the dialog."""
-    return msgspec.json.encode((trunk, dialog)).decode()
-
-
-def from_text(text: str) -> tuple[str, DialogState]:
-    """What `to_text` wrote. Raises `ValueError`."""
-    return msgspec.json.decode(text, type=tuple[str, DialogState])
-
-
-def call_spec(
-    endpoint: Endpoint, hop: Hop, trunk: Trunk, *, attempt: UUID, dialed: str, caller: str, offer: bytes
-) -> CallSpec:
-    """The call of an attempt over a trunk: the same again for the same facts, so that it can be cancelled.
-
-    What `routing` lets through as a number holds no character that could end a header.
-    """
-    call_id, from_tag, branch = spec_ids(attempt, trunk.name)
-    host = bracketed(trunk.host)
-    place = f"{host}:{trunk.port}" if trunk.port else host
-    over = transport_of(hop)
-    number = quote(dialed, safe="+*")
-    caller = quote(trunk.caller_id or caller, safe="+*")
-    our_host, our_port = endpoint.local(hop)
-    contact_host, contact_port = endpoint.contact(hop)
-    return CallSpec(
-        call_id=call_id,
-        from_tag=from_tag,
-        branch=branch,
-        hop=hop,
-        request_uri=f"sip:{number}@{place}{over}",
-        from_uri=f"sip:{caller}@{trunk.from_domain or host}",
-        to_uri=f"sip:{number}@{place}",
-        contact=f"sip:outdial@{bracketed(contact_host)}:{contact_port}{over}",
-        via=f"{bracketed(our_host)}:{our_port}",
-        offer=offer,
-        route=route_of(trunk, over),
-        credentials=credentials_of(trunk),
-        timer_b=trunk.timer_b,
-    )
-
-
-def dialog_spec(dialog: DialogState, trunk: Trunk | None, endpoint: Endpoint) -> CallSpec:
-    """What a stored dialog needs to be hung up; the trunk has the credentials, if it is still there."""
-    host, port = endpoint.local(dialog.hop)
-    at = f"{bracketed(host)}:{port}"
-    return CallSpec(
-        call_id=dialog.call_id,
-        from_tag=dialog.local_tag,
-        branch="",
-        hop=dialog.hop,
-        request_uri=dialog.remote_target,
-        from_uri=dialog.local_uri,
-        to_uri=dialog.remote_uri,
-        contact=f"sip:outdial@{at}",
-        via=at,
-        offer=sdp.offer(address=host, port=9, session_id=1),
-        credentials=credentials_of(trunk) if trunk is not None else None,
-        session_expires=0,
-    )
-
-
-def answered_elsewhere(response: Response, source: Hop, endpoint: Endpoint) -> Call:
-    """The call that this 2xx answers, as far as the 2xx tells: enough to acknowledge it and to hang up."""
-    host, port = endpoint.local(source)
-    contact = response.contact
-    spec = CallSpec(
-        call_id=response.call_id,
-        from_tag=response.from_tag or "",
-        branch="",
-        hop=source,
-        request_uri=str(contact.uri) if contact is not None else str(response.to.uri),
-        from_uri=str(response.from_.uri),
-        to_uri=str(response.to.uri),
-        contact=f"sip:outdial@{bracketed(host)}:{port}",
-        via=f"{bracketed(host)}:{port}",
-        offer=sdp.offer(address=host, port=9, session_id=1),
-        session_expires=0,
-    )
-    return Call.restored(spec, accepted(spec, response))
-
-
-def transport_of(hop: Hop) -> str:
-    """The parameter of a URI that says how its host is reached; UDP goes without saying."""
-    return "" if hop.transport == "udp" else f";transport={hop.transport}"
-
-
-def route_of(trunk: Trunk, over: str) -> tuple[str, ...]:
-    """The preloaded route: the trunk's outbound proxy, if it has one."""
-    return (f"<sip:{trunk.outbound_proxy}{over};lr>",) if trunk.outbound_proxy else ()
-
-
-def credentials_of(trunk: Trunk) -> Credentials | None:
-    """What answers the trunk's challenges; None: it knows us by our address."""
-    return Credentials(trunk.username, trunk.password or "") if trunk.username else None
-
-
-def bracketed(host: str) -> str:
-    """A host as URIs and Via write it."""
-    return f"[{host}]" if ":" in host else host

@@ -12,7 +12,6 @@ import contextlib
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Final, Protocol
 from uuid import UUID
 
@@ -20,9 +19,10 @@ import structlog
 
 from outdial import flow, routing
 from outdial.amd import AmdThresholds
-from outdial.errors import StoreUnavailable, SwitchError
+from outdial.errors import CommitUnknown, StoreUnavailable, SwitchError
 from outdial.flow import Flow
 from outdial.model import (
+    Attempt,
     Disposition,
     Ended,
     Fate,
@@ -32,6 +32,7 @@ from outdial.model import (
     Originate,
     Room,
     SwitchEvent,
+    Transferring,
     Trunk,
     TrunkState,
 )
@@ -45,7 +46,9 @@ from outdial.sip.rtp import MediaSession
 from outdial.sip.words import Effect, Hop, Over, Refused
 from outdial.switch import OnDown, OnEvent
 from outdial.switch.gateway import Gateway
-from outdial.switch.line import Desk, Line, answered_elsewhere, call_spec, dialog_spec, from_text
+from outdial.switch.line import Desk, Line
+from outdial.switch.refer import Leg
+from outdial.switch.specs import answered_elsewhere, call_spec, dialog_spec, from_text
 from outdial.switch.voice import Voice
 
 log = structlog.get_logger()
@@ -97,6 +100,7 @@ class Facts:
     trunking: Callable[[], Awaitable[Trunking]]
     permits: Callable[[Originate], Awaitable[bool]]
     count_minutes: Callable[[Board], Awaitable[None]]
+    intends: Callable[[Originate, Disposition | None], Awaitable[Attempt | None]]
 
 
 def _ignore(effect: Effect) -> None:
@@ -136,7 +140,7 @@ class SipSwitch:
         self._voice = Voice()
         self._gateways: dict[str, Gateway] = {}
         self._trunking: Trunking | None = None
-        self._lines: dict[UUID, Line] = {}
+        self._lines: dict[UUID, Leg] = {}
         self._keeper: asyncio.Task[None] | None = None
         self._closing = False
         self._on_event: OnEvent
@@ -146,8 +150,11 @@ class SipSwitch:
             ways=self._gateways,
             open_media=open_media,
             permits=self._permits,
+            intend=self._intend,
+            tell=self._heard,
             group=self._group,
             prefixes=self._prefixes,
+            refuses=self.refuses,
             flow=shelf.flow_for,
             sounds=lambda vdn_id: _Sounds(shelf, self._voice, vdn_id),
             thresholds=thresholds or AmdThresholds(),
@@ -200,7 +207,7 @@ class SipSwitch:
         """Place one call. Raises `SwitchError` when it certainly did not leave."""
         if self._closing:
             raise SwitchError("the switch is closing")
-        line = Line(order, self._desk, partial(self._heard, order.attempt_id))
+        line = Line(order, self._desk, self._heard)
         self._lines[order.attempt_id] = line
         try:
             line.place()
@@ -272,9 +279,9 @@ class SipSwitch:
 
     # -- lines -----------------------------------------------------------------------------------------
 
-    def _heard(self, attempt_id: UUID, event: SwitchEvent) -> None:
-        if isinstance(event, Ended):
-            self._lines.pop(attempt_id, None)
+    def _heard(self, event: SwitchEvent) -> None:
+        if isinstance(event, Ended) or (isinstance(event, Transferring) and not event.sent):
+            self._lines.pop(event.attempt_id, None)
         if not self._closing:
             # Later, not within the order: the dialer is told one thing at a time.
             asyncio.get_running_loop().call_soon(self._on_event, event)
@@ -284,6 +291,22 @@ class SipSwitch:
             return await self._facts.permits(order)
         except StoreUnavailable:
             return False
+
+    async def _intend(self, order: Originate, refused: Disposition | None, leg: Leg) -> Attempt | None:
+        """Whoever finds the attempt open in the store, while we have not said so yet, finds its leg alive."""
+        self._lines[order.attempt_id] = leg
+        attempt: Attempt | None = None
+        try:
+            attempt = await self._facts.intends(order, refused)
+        except (StoreUnavailable, CommitUnknown) as error:
+            log.warning("call not handed over", attempt=str(order.transfer_of), reason=str(error))
+        except Exception as error:
+            # The flow goes on whatever it was. The error's own words may hold numbers.
+            log.error("transfer failed", attempt=str(order.transfer_of), error=type(error).__name__)
+        finally:
+            if attempt is None:
+                self._lines.pop(order.attempt_id, None)
+        return attempt
 
     # -- what a dead run left --------------------------------------------------------------------------
 

@@ -50,24 +50,27 @@ class VoiceError(Exception):
 
 
 class Talk:
-    """One answered call. `hang_up` is asked once, with a Q.850 cause."""
+    """One answered call. `hang_up` is asked once, with a Q.850 cause; `hand_over` for every transfer."""
 
     def __init__(
         self,
         run: FlowRun,
         audio: Audio,
         sounds: Sounds,
+        *,
         hang_up: Callable[[int], None],
+        hand_over: Callable[[flow.Transfer], None],
         thresholds: AmdThresholds,
     ) -> None:
         self._run = run
         self._audio = audio
         self._sounds = sounds
         self._hang_up = hang_up
+        self._hand_over = hand_over
         self._thresholds = thresholds
         self._timers: set[asyncio.TimerHandle] = set()
         self._saying: asyncio.Task[None] | None = None
-        self._sounded = False
+        self._sounded = self._judging = False
         self._loop = asyncio.get_running_loop()
         self.verdict: str | None = None
         """Who answered, as the detector heard it."""
@@ -125,6 +128,10 @@ class Talk:
                     self._judge()
                 case flow.WaitForBeep():
                     self._wait_for_beep()
+                case flow.Transfer():
+                    self._judging = False  # whoever pressed a key was heard before the detector was sure
+                    self._audio.listen(None)
+                    self._hand_over(action)
                 case flow.HangUp(cause, _):
                     self._end()
                     self._loop.call_later(_PLAYED_OUT if self._sounded else 0.0, self._hang_up, cause)
@@ -168,6 +175,7 @@ class Talk:
 
     def _judge(self) -> None:
         detector = Detector(self._thresholds)
+        self._judging = True
 
         def hear(frame: bytes) -> None:
             verdict = detector.hear(frame)
@@ -179,7 +187,8 @@ class Talk:
         self._timers.add(handle)
 
     def _judged(self, who: str) -> None:
-        if self.verdict is None:
+        if self._judging:
+            self._judging = False
             self.verdict = who
             self._audio.listen(None)
             self.tell(flow.MachineVerdict(flow.Verdict(who)))

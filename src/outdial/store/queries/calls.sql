@@ -49,8 +49,10 @@ WITH due AS MATERIALIZED (
 UPDATE contact n SET state = 'ready' FROM due WHERE n.vdn_id = due.vdn_id AND n.contact_id = due.contact_id
 
 -- name: in_flight
--- Under the campaign's row lock none is added meanwhile; some may end.
-SELECT count(*) FROM attempt WHERE vdn_id = $1 AND campaign_id = $2 AND ended_at IS NULL
+-- Under the campaign's row lock none is added meanwhile; some may end. Transfers are no calls of the campaign's
+-- own.
+SELECT count(*) FROM attempt
+WHERE vdn_id = $1 AND campaign_id = $2 AND ended_at IS NULL AND transfer_of IS NULL
 
 -- name: launch
 UPDATE campaign SET last_launch_at = $3, launch_rest = $4, next_send_at = $5, caller_turn = $6
@@ -86,10 +88,12 @@ SELECT ARRAY(SELECT DISTINCT vdn_id FROM campaign WHERE state = 'started') AS vd
         WHERE recovered_at IS NULL AND fenced_at IS NULL AND lease_until > clock_timestamp()) AS engines
 
 -- name: withdraw
--- Takes back attempts that provably never left: the number is ready again, the attempt never was.
+-- Takes back attempts that provably never left: the number is ready again, the attempt never was. A transfer
+-- is never taken back: its number is being talked to.
 -- $1 vdn  $2 attempt ids  $3 due
 WITH gone AS (
     DELETE FROM attempt WHERE vdn_id = $1 AND attempt_id = ANY($2::uuid[]) AND ended_at IS NULL
+                          AND transfer_of IS NULL
     RETURNING contact_id, called, intent_at
 )
 UPDATE contact n SET state = 'ready', attempts = n.attempts - 1, due_at = $3
@@ -146,15 +150,17 @@ WHERE c.vdn_id = $1 AND c.campaign_id IN
 ORDER BY c.campaign_id FOR NO KEY UPDATE OF c
 
 -- name: histories
--- Every attempt of the numbers of these open attempts ($2), where their campaign ($3) tries again.
+-- Every attempt of the numbers of these open attempts ($2), where their campaign ($3) tries again. What a call
+-- was handed over to is no try of the number.
 SELECT a.attempt_id, a.campaign_id, h.disposition, h.intent_at
-FROM attempt a JOIN attempt h ON h.vdn_id = $1 AND h.contact_id = a.contact_id
-WHERE a.vdn_id = $1 AND a.attempt_id = ANY($2::uuid[]) AND a.ended_at IS NULL
+FROM attempt a JOIN attempt h ON h.vdn_id = $1 AND h.contact_id = a.contact_id AND h.transfer_of IS NULL
+WHERE a.vdn_id = $1 AND a.attempt_id = ANY($2::uuid[]) AND a.ended_at IS NULL AND a.transfer_of IS NULL
   AND a.campaign_id = ANY($3::bigint[])
 ORDER BY a.attempt_id, h.attempt_no
 
 -- name: settle
 -- The end of a batch of attempts: attempt, contact, counter, result, outbox. One already ended is left alone.
+-- A transfer ends alone: the number's result is that of its own call.
 -- $1 vdn  $2 attempt ids  $3 dispositions  $4 ended  $5 ringing  $6 answered  $7 causes  $8 SIP statuses
 -- $9 hung up by  $10 now  $11 when the number is tried again; NULL: not  $12 sent  $13 trunks  $14 keys
 -- $15 steps, joined by U+001F  $16 detector's verdicts  $17 RTP packets sent  $18 and received
@@ -172,13 +178,14 @@ WITH s AS MATERIALIZED (
            steps = string_to_array(s.steps, E'\x1f'), detector = s.detector, rtp_sent = s.rtp_sent,
            rtp_received = s.rtp_received, dialog = NULL
     FROM s WHERE a.vdn_id = $1 AND a.attempt_id = s.attempt_id AND a.ended_at IS NULL
-    RETURNING a.attempt_id, a.campaign_id, a.contact_id, a.disposition, a.intent_at, s.retry_at
+    RETURNING a.attempt_id, a.campaign_id, a.contact_id, a.disposition, a.intent_at, s.retry_at, a.transfer_of
 ), judged AS (
     SELECT e.*, c.callback_url,
            CASE WHEN c.state = 'ended' OR c.deleted_at IS NOT NULL THEN NULL
                 WHEN e.disposition = 'UNKNOWN' AND c.on_unknown = 'redial' THEN $10
                 ELSE e.retry_at END AS again_at
     FROM ended e JOIN campaign c ON c.vdn_id = $1 AND c.campaign_id = e.campaign_id
+    WHERE e.transfer_of IS NULL
 ), number AS (
     UPDATE contact n SET disposition = j.disposition, due_at = coalesce(j.again_at, $10),
            state = CASE WHEN j.again_at > $10 THEN 'waiting' WHEN j.again_at <= $10 THEN 'ready' ELSE 'done' END
@@ -237,7 +244,8 @@ UPDATE engine SET standing = $2 WHERE epoch = $1
 -- name: facts
 -- What may hold a campaign back, in one look. An engine that has said nothing yet has no switch.
 SELECT c.*, v.time_zone, v.trunk_group, n.*,
-    (SELECT count(*) FROM attempt a WHERE a.vdn_id = $1 AND a.campaign_id = $2 AND a.ended_at IS NULL) AS in_flight,
+    (SELECT count(*) FROM attempt a WHERE a.vdn_id = $1 AND a.campaign_id = $2 AND a.ended_at IS NULL
+                                      AND a.transfer_of IS NULL) AS in_flight,
     ARRAY(SELECT coalesce(e.standing, '{"switch":false}') FROM engine e
           WHERE e.fenced_at IS NULL AND e.recovered_at IS NULL AND e.lease_until > clock_timestamp()) AS standings
 FROM campaign c JOIN vdn v USING (vdn_id), LATERAL (
@@ -275,7 +283,7 @@ WHERE recovered_at IS NULL AND fenced_at <= clock_timestamp() - $1::interval AND
 -- name: open_attempts
 -- Across VDNs: attempts in flight of these engine runs.
 SELECT a.vdn_id, a.attempt_id, a.campaign_id, a.contact_id, a.attempt_no, a.called, a.caller, a.epoch,
-       a.intent_at, a.sent_at, a.ringing_at, a.answered_at, a.dialog, coalesce(c.max_alerting_time, 60) AS max_alerting_time
+       a.intent_at, a.sent_at, a.ringing_at, a.answered_at, a.dialog, a.transfer_of, coalesce(c.max_alerting_time, 60) AS max_alerting_time
 FROM attempt a LEFT JOIN campaign c USING (vdn_id, campaign_id)
 WHERE a.ended_at IS NULL AND a.epoch = ANY($1::bigint[]) ORDER BY a.vdn_id, a.attempt_id LIMIT 5000
 
