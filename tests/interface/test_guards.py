@@ -51,7 +51,7 @@ MUTATIONS = [
     Mutation("the limit in SQL alone", NUMBERS, "AND r.incomplete + r.n <= $24", "", limit_round),
     Mutation("the 1-second rule", NUMBERS, SECOND, "false", second_round),
     Mutation("the 1-second rule in SQL alone", NUMBERS, "AND NOT r.too_soon ", "", second_round),
-    Mutation("the blacklist", NUMBERS, "AND number = ANY($17", "AND number = ALL($17", blacklist_round),
+    Mutation("the blacklist", NUMBERS, "= ANY(ARRAY(SELECT hash", "= ALL(ARRAY(SELECT hash", blacklist_round),
     Mutation("the blacklist in SQL alone", NUMBERS, "AND b.req IS NULL", "", blacklist_round),
     Mutation("waiting for the same request", NUMBERS, "    ON CONFLICT DO NOTHING\n", "", replay_round, True),
     Mutation(
