@@ -14,7 +14,7 @@ _TABLES: Final = ("attempt", "blacklist", "call_result", "called_count", "campai
 
 _SMALL: Final = 8
 _LARGE: Final = 4000
-"""Pages (of 8 KiB, mostly): of a table that may be read whole, and of one whose plans do not change any more."""
+"""Pages (mostly of 8 KiB) of a table that may be read whole, and of one whose plans change no more."""
 
 
 class Statistics:
