@@ -6,7 +6,6 @@ that stays without ACK and, where the call is not ours any more, without BYE.
 
 from __future__ import annotations
 
-from enum import StrEnum
 from functools import partial
 from random import Random, SystemRandom
 from typing import Final
@@ -21,10 +20,11 @@ from outdial.sip.dialog import (
     Early,
     invite,
     listed,
+    reason_cause,
     retry_after,
     routed,
 )
-from outdial.sip.message import ParseError, Request, Response, reason_cause
+from outdial.sip.message import ParseError, Request, Response
 from outdial.sip.session import Due, SessionTimer
 from outdial.sip.transaction import (
     NO_ANSWER,
@@ -49,6 +49,7 @@ from outdial.sip.words import (
     Hop,
     MediaMoved,
     Over,
+    Phase,
     Progress,
     Refused,
     Transmit,
@@ -73,17 +74,6 @@ _WORDS: Final = {
 }
 
 
-class Phase(StrEnum):
-    """Where a call stands."""
-
-    NEW = "new"
-    CALLING = "calling"
-    CANCELLING = "cancelling"  # given up, but the far end has not said so yet
-    ANSWERED = "answered"
-    ENDING = "ending"  # our BYE is out
-    OVER = "over"  # Refused or Over was said; late messages are still dealt with
-
-
 class Call:
     """One outgoing call. Messages and the time go in, effects come out.
 
@@ -97,7 +87,7 @@ class Call:
         self._authenticator = Authenticator(spec.credentials, self._random)
         self._challenged = Challenged(self._authenticator)
         self._session = SessionTimer(spec.session_expires)
-        self._serving = Serving(spec, self._session, self._hung_up, self._lost)
+        self._serving = Serving(spec, self._session)
         self._transactions = ClientTransactions()
         self._invites: dict[int, InviteTransaction] = {}
         self._timers = Timers()
@@ -198,7 +188,8 @@ class Call:
         try:
             if isinstance(message, Response):
                 return self._response(message, now)
-            return self._serving.receive(message, source or self.spec.hop, self._dialog_of(message), now)
+            dialog = self._dialog_of(message)
+            return self._serving.receive(message, source or self.spec.hop, dialog, now, self._hung_up)
         except ParseError:
             return []
 
@@ -212,7 +203,7 @@ class Call:
 
     def poll(self, now: float) -> list[Effect]:
         """Do what is due."""
-        effects = [*self._transactions.poll(now), *self._serving.answers.poll(now)]
+        effects = [*self._transactions.poll(now), *self._serving.answers.poll(now, self._lost)]
         while self._timers.pop(now):
             effects += self._unheard(now)
         while due := self._session.pop(now):
@@ -448,16 +439,14 @@ class Call:
         self, dialog: Dialog, method: str, then: Then, now: float, challenged: Challenged | None = None
     ) -> list[Effect]:
         """A request within a dialog, repeated with credentials where it is challenged."""
-        challenged = challenged or Challenged(self._authenticator)
-        extra = [*self._about(dialog, method), *challenged.headers(method, dialog.uri)]
+        extra = self._about(dialog, method)
+        answered = then
+        if self.spec.credentials is not None:
+            challenged = challenged or Challenged(self._authenticator)
+            extra += challenged.headers(method, dialog.uri)
+            answered = self._repeating(dialog, method, then, challenged)
         body = self._serving.media.sent if method == "INVITE" else b""
         request, hop = dialog.request(method, self._token(), extra, body)
-
-        def answered(answer: Response | int, now: float) -> list[Effect]:
-            if self._may_repeat(method) and isinstance(answer, Response) and challenged.meet(answer):
-                return self._ask(dialog, method, then, now, challenged)
-            return then(answer, now)
-
         transaction: InviteTransaction | NonInviteTransaction
         if method == "INVITE":
             transaction = InviteTransaction(
@@ -466,6 +455,14 @@ class Call:
         else:
             transaction = NonInviteTransaction(request, hop, answered)
         return self._transactions.begin(transaction, now, relieving=dialog is not self._main)
+
+    def _repeating(self, dialog: Dialog, method: str, then: Then, challenged: Challenged) -> Then:
+        def answered(answer: Response | int, now: float) -> list[Effect]:
+            if self._may_repeat(method) and isinstance(answer, Response) and challenged.meet(answer):
+                return self._ask(dialog, method, then, now, challenged)
+            return then(answer, now)
+
+        return answered
 
     def _reinviting(
         self, dialog: Dialog, request: Request, answered: Then, answer: Response | int, now: float

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Final
 
 from outdial.model import HungUpBy
@@ -73,6 +74,17 @@ class DialogState:
     route_set: tuple[str, ...]
     local_cseq: int
     hop: Hop  # where the INVITE went; in-dialog requests follow route set and target
+
+
+class Phase(StrEnum):
+    """Where an outgoing call stands."""
+
+    NEW = "new"
+    CALLING = "calling"
+    CANCELLING = "cancelling"  # given up, but the far end has not said so yet
+    ANSWERED = "answered"
+    ENDING = "ending"  # our BYE is out
+    OVER = "over"  # Refused or Over was said; late messages are still dealt with
 
 
 # -- effects: what a sans-IO part asks its endpoint to do, and what it tells ------------------------------
