@@ -7,6 +7,7 @@ the engine's process and all of PostgreSQL, from the start of the campaigns unti
 from __future__ import annotations
 
 import asyncio
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -134,8 +135,8 @@ class Server:
         return int(await self.conn.fetchval(query, ids))
 
 
-async def measure(rates: tuple[int, ...], seconds: int) -> None:
-    """Print a row for each rate."""
+async def measure(rates: tuple[int, ...], seconds: int, rounds: int) -> None:
+    """Print a row for each rate: the whole engine and sipp's client, in turns."""
     if sipp.missing():
         print("whole engine: no sipp on this machine, nobody to call")
         return
@@ -146,22 +147,28 @@ async def measure(rates: tuple[int, ...], seconds: int) -> None:
         try:
             await server.start()
             for rate in rates:
-                ours = await server.run(rate, seconds)
-                _print_row(rate, ours, *sipp.client(port, rate, rate * seconds), rate * seconds)
+                ours, theirs = [], []
+                for _ in range(rounds):
+                    ours.append(await server.run(rate, seconds))
+                    theirs.append(sipp.client(port, rate, rate * seconds))
+                _print_row(rate, rate * seconds, ours, theirs)
         finally:
             await server.stop()
 
 
-def _print_row(rate: int, ours: Run, theirs: float, reached: float, calls: int) -> None:
-    each = 1000 / max(1, ours.calls)
-    cost, beside = (ours.engine + ours.database) * each, theirs * 1000 / calls
+def _print_row(rate: int, calls: int, ours: list[Run], theirs: list[tuple[float, float]]) -> None:
+    engine = statistics.median(1000 * one.engine / max(1, one.calls) for one in ours)
+    database = statistics.median(1000 * one.database / max(1, one.calls) for one in ours)
+    beside = statistics.median(1000 * cpu / calls for cpu, _ in theirs)
+    reached = f"reached {min(one.rate for one in ours):.0f}, sipp {min(rate for _, rate in theirs):.0f}"
+    answered = f"{min(one.answered for one in ours)} of {calls} answered"
+    cost = f"{engine + database:.2f} CPU-s per 1,000 calls (engine {engine:.2f}, PostgreSQL {database:.2f})"
     print(
-        f"whole engine: {rate} calls/s (reached {ours.rate:.0f}, sipp {reached:.0f}; {ours.answered} of"
-        f" {calls} answered): {cost:.2f} CPU-s per 1,000 calls (engine {ours.engine * each:.2f}, PostgreSQL"
-        f" {ours.database * each:.2f}), sipp's client {beside:.3f}; ratio {cost / beside:.1f} (aim 10)",
+        f"whole engine: {rate} calls/s ({reached}; {answered}): {cost}, sipp's client {beside:.3f}; ratio"
+        f" {(engine + database) / beside:.1f}, medians of {len(ours)} rounds (aim 10)",
         flush=True,
     )
 
 
 if __name__ == "__main__":
-    asyncio.run(measure((300, 1000), 8))
+    asyncio.run(measure((300, 1000), 8, 3))

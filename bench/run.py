@@ -36,11 +36,11 @@ def _calls(*, small: bool, long: bool) -> None:
     """The rows about calls over SIP, and with `--long` those about claims."""
     if small:
         agent.measure((100,), 1.0, 1)
-        asyncio.run(calls.measure((50,), 2))
+        asyncio.run(calls.measure((50,), 2, 1))
         asyncio.run(claims.measure((10_000, 20_000), 50, 1))
         return
     agent.measure((300, 1000), 10.0 if long else 3.0, 3 if long else 2)
-    asyncio.run(calls.measure((300, 1000), 8))
+    asyncio.run(calls.measure((300, 1000), 8 if long else 5, 3))
     if long:
         asyncio.run(claims.measure((100_000, 10_000_000), 1000, 3))
 

@@ -65,7 +65,7 @@ def is_open(
     """Whether calls may be placed at `now`; on a special date the special windows hold."""
     day = now.astimezone(tz).date()
     hours = special_windows if is_special(day, special_dates) else windows
-    return any(begin <= now < end for begin, end in _intervals(hours, day, tz))
+    return any(begin <= now < end for begin, end in _open_on(tuple(hours), day, tz))
 
 
 def next_open(
@@ -105,6 +105,14 @@ def _matches(weekday: int, day: str, special: SpecialDate) -> bool:
             if special.first <= special.last:
                 return special.first <= day[5:] <= special.last
             return day[5:] >= special.first or day[5:] <= special.last
+
+
+@lru_cache(maxsize=4096)
+def _open_on(
+    windows: tuple[CallWindow | None, ...], day: date, tz: tzinfo
+) -> tuple[tuple[datetime, datetime], ...]:
+    """The same, at hand: every call asks whether it may leave."""
+    return tuple(_intervals(windows, day, tz))
 
 
 def _intervals(

@@ -1,5 +1,5 @@
 """What time alone brings about: waiting numbers are ready, campaigns end, numbers are retired, deleted
-campaigns and old answers go.
+campaigns and old answers go, the planner's statistics follow.
 
 Each step is small and may be repeated; several processes may do it at once.
 """
@@ -57,6 +57,7 @@ class Upkeep:
             self._remove_deleted,
             self._store.numbers.forget_answers,
             self._store.calls.forget_counts,
+            self._store.statistics.follow,
         ):
             try:
                 await step()

@@ -15,6 +15,7 @@ import pytest
 from mutations import ANSWER, DESCRIPTIONS, MESSAGES, mutate
 
 from outdial.sip import digest, sdp
+from outdial.sip.dialog import reason_cause
 from outdial.sip.message import (
     MAX_BODY,
     MAX_HEAD,
@@ -30,7 +31,6 @@ from outdial.sip.message import (
     Via,
     parse,
     parse_name_addrs,
-    reason_cause,
     response_to,
 )
 from outdial.sip.words import Credentials

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mutations import ANSWER, MESSAGES
 
+from outdial.sip.dialog import reason_cause
 from outdial.sip.message import (
     MAX_BODY,
     MAX_HEAD,
@@ -23,7 +24,6 @@ from outdial.sip.message import (
     canonical,
     parse,
     parse_name_addrs,
-    reason_cause,
     response_to,
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import re
@@ -24,6 +25,8 @@ from outdial import flow
 from outdial.errors import SwitchError
 from outdial.flow import Flow
 from outdial.model import HungUpBy, Ringing
+from outdial.sip.rtp import MediaSession
+from outdial.switch.talk import Talk
 
 pytestmark = pytest.mark.skipif(shutil.which("sipp") is None, reason="sipp is not installed")
 
@@ -61,6 +64,19 @@ async def test_an_answered_call_is_hung_up_by_us(far: Far) -> None:
     assert ended.record is not None
     assert ended.record.trunk == "one"
     assert peer.result() == 0, peer.said()
+
+
+async def test_the_audio_of_a_call_ends_with_it(far: Far) -> None:
+    """It waits for no collector: what a call has besides its messages is gone when it ends."""
+    peer = far()
+    async with Caller(trunk_to(peer.port)) as caller:
+        gc.collect()
+        gc.disable()
+        try:
+            await caller.call()
+            assert not [one for one in gc.get_objects() if isinstance(one, MediaSession | Talk)]
+        finally:
+            gc.enable()
 
 
 @pytest.mark.parametrize(

@@ -104,11 +104,8 @@ def values_of(
 
     What is nested is named with dots, items of a list by their position from 0.
     """
-    values = {
-        name: text
-        for name, text in _flat(jsontext.object_of(call_data or "") or {}).items()
-        if not name.startswith("call.")
-    }
+    data = jsontext.object_of(call_data) if call_data else None
+    values = {name: text for name, text in _flat(data or {}).items() if not name.startswith("call.")}
     values |= {"call.last4": called[-4:], "call.campaign": str(campaign_id), "call.session": session_id or ""}
     return values
 

@@ -15,17 +15,19 @@ from outdial.sip.authenticator import Authenticator, Challenged, credentials_of
 from outdial.sip.dialog import (
     ALLOW,
     BRANCH,
+    MAX_DIALOGS,
     RESTORED_STEP,
     Dialog,
     Early,
     invite,
     listed,
+    reason_cause,
     retry_after,
     routed,
 )
-from outdial.sip.message import ParseError, Request, Response, reason_cause
+from outdial.sip.message import ParseError, Request, Response
 from outdial.sip.referral import Referral
-from outdial.sip.session import Due, SessionTimer
+from outdial.sip.session import TIMER_EXPIRED, Due, SessionTimer
 from outdial.sip.transaction import (
     GIVEN_UP,
     LOCAL,
@@ -59,12 +61,6 @@ from outdial.sip.words import (
 MAX_INVITES: Final = 4
 """INVITEs of one call: the first, two with credentials, one with a longer session interval."""
 
-MAX_DIALOGS: Final = 16
-"""Dialogs of one INVITE that a forking proxy may make; more are ignored."""
-
-TIMER_EXPIRED: Final = 102
-"""The Q.850 cause of a call that we end because the far end fell silent."""
-
 _RANDOM: Final = SystemRandom()
 
 
@@ -82,7 +78,7 @@ class Call:
         self._challenged = Challenged(self._authenticator)
         self._session = SessionTimer(spec.session_expires)
         self.referral = Referral(spec)
-        self._serving = Serving(spec, self._session, self.referral, self._hung_up, self._lost)
+        self._serving = Serving(spec, self._session, self.referral)
         self._transactions = ClientTransactions()
         self._invites: dict[int, InviteTransaction] = {}
         self._timers = Timers()
@@ -190,7 +186,8 @@ class Call:
         try:
             if isinstance(message, Response):
                 return self._response(message, now)
-            return self._serving.receive(message, source or self.spec.hop, self._dialog_of(message), now)
+            dialog = self._dialog_of(message)
+            return self._serving.receive(message, source or self.spec.hop, dialog, now, self._hung_up)
         except ParseError:
             return []
 
@@ -205,8 +202,8 @@ class Call:
 
     def poll(self, now: float) -> list[Effect]:
         """Do what is due."""
-        polled = (self._transactions, self._serving.answers, self.referral)
-        effects = [effect for part in polled for effect in part.poll(now)]
+        effects = [*self._transactions.poll(now), *self._serving.answers.poll(now, self._lost)]
+        effects += self.referral.poll(now)
         while self._timers.pop(now):
             effects += self._unheard(now)
         while due := self._session.pop(now):
@@ -443,16 +440,14 @@ class Call:
         self, dialog: Dialog, method: str, then: Then, now: float, challenged: Challenged | None = None
     ) -> list[Effect]:
         """A request within a dialog, repeated with credentials where it is challenged."""
-        challenged = challenged or Challenged(self._authenticator)
-        extra = [*self._about(dialog, method), *challenged.headers(method, dialog.uri)]
+        extra = self._about(dialog, method)
+        answered = then
+        if self.spec.credentials is not None:
+            challenged = challenged or Challenged(self._authenticator)
+            extra += challenged.headers(method, dialog.uri)
+            answered = self._repeating(dialog, method, then, challenged)
         body = self._serving.media.sent if method == "INVITE" else b""
         request, hop = dialog.request(method, self._token(), extra, body)
-
-        def answered(answer: Response | int, now: float) -> list[Effect]:
-            if self._may_repeat(method) and isinstance(answer, Response) and challenged.meet(answer):
-                return self._ask(dialog, method, then, now, challenged)
-            return then(answer, now)
-
         transaction: InviteTransaction | NonInviteTransaction
         if method == "INVITE":
             transaction = InviteTransaction(
@@ -461,6 +456,14 @@ class Call:
         else:
             transaction = NonInviteTransaction(request, hop, answered)
         return self._transactions.begin(transaction, now, relieving=dialog is not self._main)
+
+    def _repeating(self, dialog: Dialog, method: str, then: Then, challenged: Challenged) -> Then:
+        def answered(answer: Response | int, now: float) -> list[Effect]:
+            if self._may_repeat(method) and isinstance(answer, Response) and challenged.meet(answer):
+                return self._ask(dialog, method, then, now, challenged)
+            return then(answer, now)
+
+        return answered
 
     def _reinviting(
         self, dialog: Dialog, request: Request, answered: Then, answer: Response | int, now: float

@@ -14,16 +14,21 @@ from functools import lru_cache
 from typing import Final
 from uuid import UUID
 
-from outdial.sip.fields import uri_of
+from outdial.sip.fields import parse_params, split_list, uri_of
 from outdial.sip.message import NameAddr, ParseError, Request, Response
 from outdial.sip.words import USER_AGENT, CallSpec, DialogState, Hop, Transmit
 
 ALLOW: Final = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE, NOTIFY"
 BRANCH: Final = "z9hG4bK"
+MAX_DIALOGS: Final = 16
+"""Dialogs of one INVITE that a forking proxy may make; more are ignored."""
+
 RESTORED_STEP: Final = 100_000
 """Higher than any number of requests that a dialog may have sent since it was stored."""
 
 _SECONDS = re.compile(r"[ \t]*+([0-9]{1,9})")
+_CAUSE = re.compile(r"[0-9]{1,3}")
+_Q850 = re.compile(r"Q\.850[ \t]*+", re.IGNORECASE)
 
 Headers = Sequence[tuple[str, str]]
 
@@ -154,36 +159,64 @@ def retry_after(message: Request | Response) -> int | None:
     return int(match[1]) if match else None
 
 
+def reason_cause(message: Request | Response) -> int | None:
+    """The Q.850 cause of a Reason header (RFC 3326), 0 to 127, or None. Never raises."""
+    for value in message.all("Reason"):
+        try:
+            for element in split_list(value):
+                if (cause := _q850(element)) is not None:
+                    return cause
+        except ParseError:
+            continue
+    return None
+
+
+def _q850(element: str) -> int | None:
+    match = _Q850.match(element)
+    if match is None:
+        return None
+    cause = parse_params(element, "Reason", match.end()).get("cause") or ""
+    return int(cause) if _CAUSE.fullmatch(cause) and int(cause) < 128 else None
+
+
 class Dialog:
     """A confirmed dialog of a call."""
 
     def __init__(self, spec: CallSpec, state: DialogState) -> None:
-        self.state = state
         self.remote_cseq: int | None = None
         self.acks: dict[int, Transmit] = {}
         self._spec = spec
+        self._state = state
+        self._cseq = state.local_cseq
 
     def retarget(self, message: Request | Response) -> None:
         """A target refresh: requests go to its Contact from now on (§12.2)."""
         target = _target(message)
         if target is not None:
-            self.state = replace(self.state, remote_target=target)
+            self._state = replace(self._state, remote_target=target)
+
+    @property
+    def state(self) -> DialogState:
+        """The dialog as it is stored."""
+        if self._cseq != self._state.local_cseq:
+            self._state = replace(self._state, local_cseq=self._cseq)
+        return self._state
 
     def skip(self, cseq: int) -> None:
         """Number the next request higher than `cseq`."""
-        self.state = replace(self.state, local_cseq=max(cseq, self.state.local_cseq))
+        self._cseq = max(cseq, self._cseq)
 
     @property
     def uri(self) -> str:
         """The Request-URI of the next request."""
-        return routed(self.state.remote_target, self.state.route_set)[0]
+        return routed(self._state.remote_target, self._state.route_set)[0]
 
     def request(
         self, method: str, branch: str, extra: Headers = (), body: bytes = b""
     ) -> tuple[Request, Hop]:
         """The next request, and the hop it goes to (§12.2.1.1)."""
-        self.skip(self.state.local_cseq + 1)
-        return self._request(method, self.state.local_cseq, branch, extra, body)
+        self.skip(self._cseq + 1)
+        return self._request(method, self._cseq, branch, extra, body)
 
     def acknowledge(self, cseq: int, branch: str, credentials: Headers = ()) -> Transmit:
         """The ACK of a 2xx to the INVITE with this number, which each repetition gets again (§13.2.2.4).
@@ -198,7 +231,7 @@ class Dialog:
     def _request(
         self, method: str, cseq: int, branch: str, extra: Headers, body: bytes
     ) -> tuple[Request, Hop]:
-        state = self.state
+        state = self._state
         uri, route = routed(state.remote_target, state.route_set)
         hop = hop_to(state.route_set[0] if state.route_set else state.remote_target, state.hop)
         remote_tag = f";tag={state.remote_tag}" if state.remote_tag else ""

@@ -108,6 +108,7 @@ class Endpoint:
         self._external = external
         self._tls = tls
         self._udp: dict[int, socket.socket] = {}
+        self._bound: dict[int, tuple[str, int]] = {}
         self._streams: dict[Hop, _Stream] = {}
         self._connecting: dict[Hop, asyncio.Task[None]] = {}
         self._names: dict[Hop, asyncio.Task[None]] = {}
@@ -146,6 +147,7 @@ class Endpoint:
             sock.close()
             raise
         self._udp[family] = sock
+        self._bound[family] = sock.getsockname()[:2]
         self._loop.add_reader(sock, self._read, sock)
 
     async def close(self) -> None:
@@ -172,15 +174,13 @@ class Endpoint:
 
     def local(self, hop: Hop) -> tuple[str, int]:
         """Our address and port as this hop sees them: in Via and, for UDP, in Contact."""
-        sock = self._udp.get(_family(hop.host))
-        if sock is None:
+        bound = self._bound.get(_family(hop.host))
+        if bound is None:
             raise SwitchError(f"no address of sip_listen has the family of {hop.host}")
-        host, port = sock.getsockname()[:2]
-        if self._external is not None:
-            return self._external, port
+        host, port = bound
         if host in ("0.0.0.0", "::"):  # noqa: S104
-            host = _address_towards(hop)
-        return host, port
+            host = self._external or _address_towards(hop)
+        return self._external or host, port
 
     def contact(self, hop: Hop) -> tuple[str, int]:
         """Where requests of the far end reach us: over TCP and TLS the connection itself."""

@@ -22,7 +22,6 @@ from outdial.sip.fields import (
     canonical,
     first_via,
     parse_name_addrs,
-    parse_params,
     plain_route,
     split_list,
     tag_of,
@@ -42,7 +41,6 @@ __all__ = [
     "canonical",
     "parse",
     "parse_name_addrs",
-    "reason_cause",
     "response_to",
 ]
 
@@ -67,8 +65,6 @@ _VISIBLE = re.compile(r"[!-~]++")
 _GMT = re.compile(r"[A-Za-z]{3}, [0-9]{2} [A-Za-z]{3} [0-9]{4} [0-9:]{8} GMT")
 _BLANKED = str.maketrans("\r\n\0", "   ")
 _LENGTH = re.compile(r"[0-9]{1,10}")
-_CAUSE = re.compile(r"[0-9]{1,3}")
-_Q850 = re.compile(r"Q\.850[ \t]*+", re.IGNORECASE)
 
 
 class BadRequest(ParseError):
@@ -186,9 +182,12 @@ class Message:
         Raises `ValueError` where a value holds CR, LF or NUL, or a name or the start line is malformed:
         nobody's data may become a header of its own.
         """
-        lines = [self._start_line(), *(f"{n}: {v}" for n, v in self.headers if n != "Content-Length")]
-        if not all(name in NAMES or _TOKEN.fullmatch(name) for name, _ in self.headers):
-            raise ValueError("header name: not a token")
+        lines = [self._start_line()]
+        for name, value in self.headers:
+            if name not in NAMES and not _TOKEN.fullmatch(name):
+                raise ValueError("header name: not a token")
+            if name != "Content-Length":
+                lines.append(f"{name}: {value}")
         head = "\r\n".join(lines)
         breaks = len(lines) - 1
         if head.count("\r") != breaks or head.count("\n") != breaks or "\0" in head:
@@ -266,7 +265,7 @@ def parse(data: bytes) -> Request | Response:
 class _Head:
     """A start line and its headers, split but not judged; `fault` is the first thing wrong with them."""
 
-    __slots__ = ("fault", "headers", "start")
+    __slots__ = ("fault", "first", "headers", "start")
 
     def __init__(self, head: bytes) -> None:
         text = head.decode("utf-8", "surrogateescape")
@@ -281,21 +280,26 @@ class _Head:
             raise ParseError("head: over 200 headers")
         self.start, *lines = text.split("\r\n")
         self.headers: list[Header] = []
+        self.first: dict[str, str] = {}  # the first value of each
         for line in lines:
             name, colon, value = line.partition(":")
             known = NAMES.get(name) or _name(name)
             if colon and known:
-                self.headers.append((known, value.strip(" \t")))
+                value = value.strip(" \t")
+                self.headers.append((known, value))
+                self.first.setdefault(known, value)
             else:
                 self.fault = self.fault or "head: a line is no header"
 
     def content_length(self) -> int | None:
         """What Content-Length says, or None where it is missing. Raises `ParseError`."""
-        found = {value for name, value in self.headers if name == "Content-Length"}
-        if not found:
+        value = self.first.get("Content-Length")
+        if value is None:
             return None
-        value = found.pop()
-        if found or not _LENGTH.fullmatch(value):
+        another = len(self.first) < len(self.headers) and any(
+            name == "Content-Length" and other != value for name, other in self.headers
+        )
+        if another or not _LENGTH.fullmatch(value):
             raise ParseError("Content-Length: not one number")
         if int(value) > MAX_BODY:
             raise ParseError("body: over 256 KiB")
@@ -320,7 +324,7 @@ class _Head:
         try:
             if self.fault:
                 raise ParseError(self.fault)
-            _check(message)
+            _check(message, self.first)
         except ParseError as error:
             raise self.blame(error) from None
         return message
@@ -352,14 +356,13 @@ def _status_line(rest: str) -> Response:
     return Response(int(match[1]), reason)
 
 
-def _check(message: Request | Response) -> None:
+def _check(message: Request | Response, first: dict[str, str]) -> None:
     """The headers without which there is no transaction and no dialog, each there and well formed."""
-    first: dict[str, str] = {}
-    for name, value in message.headers:
-        if name not in first:
-            first[name] = value
-        elif name in _ONCE:
-            raise ParseError(f"{name}: more than once")
+    if len(first) < len(message.headers):
+        names = [name for name, _ in message.headers]
+        for name in _ONCE:
+            if names.count(name) > 1:
+                raise ParseError(f"{name}: more than once")
     for name in _MANDATORY:
         if not first.get(name):
             raise ParseError(f"{name}: missing or empty")
@@ -477,23 +480,3 @@ def _untagged(value: str) -> bool:
         return NameAddr.parse(value).tag is None
     except ParseError:
         return False
-
-
-def reason_cause(message: Message) -> int | None:
-    """The Q.850 cause of a Reason header (RFC 3326), 0 to 127, or None. Never raises."""
-    for value in message.all("Reason"):
-        try:
-            for element in split_list(value):
-                if (cause := _q850(element)) is not None:
-                    return cause
-        except ParseError:
-            continue
-    return None
-
-
-def _q850(element: str) -> int | None:
-    match = _Q850.match(element)
-    if match is None:
-        return None
-    cause = parse_params(element, "Reason", match.end()).get("cause") or ""
-    return int(cause) if _CAUSE.fullmatch(cause) and int(cause) < 128 else None

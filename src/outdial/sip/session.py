@@ -9,6 +9,9 @@ from typing import Final
 from outdial.sip.dialog import listed
 from outdial.sip.message import Request, Response
 
+TIMER_EXPIRED: Final = 102
+"""The Q.850 cause of a call that we end because the far end fell silent."""
+
 MIN_SE: Final = 90
 """Seconds; no shorter interval is accepted (§4)."""
 

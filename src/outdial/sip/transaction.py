@@ -37,32 +37,34 @@ Then = Callable[[Response | int, float], list[Effect]]
 class Timers:
     """Deadlines by name."""
 
+    __slots__ = ("_at", "earliest")
+
     def __init__(self) -> None:
         self._at: dict[str, float] = {}
-        self._earliest: float | None = None
+        self.earliest: float | None = None
 
     def set(self, name: str, at: float) -> None:
         """Let `name` be due at `at`, whatever it was before."""
         self._at[name] = at
-        self._earliest = min(self._at.values())
+        self.earliest = min(self._at.values())
 
     def stop(self) -> None:
         """Forget all."""
         self._at.clear()
-        self._earliest = None
+        self.earliest = None
 
     def pop(self, now: float) -> str | None:
         """Take out the earliest that is due."""
-        if self._earliest is None or self._earliest > now:
+        if self.earliest is None or self.earliest > now:
             return None
         name = min(self._at, key=self._at.__getitem__)
         del self._at[name]
-        self._earliest = min(self._at.values(), default=None)
+        self.earliest = min(self._at.values(), default=None)
         return name
 
     def wake_at(self) -> float | None:
-        """When the next one is due."""
-        return self._earliest
+        """When the next one is due: `earliest`."""
+        return self.earliest
 
 
 class Waking(Protocol):
@@ -94,6 +96,11 @@ class State(StrEnum):
     TERMINATED = "terminated"
 
 
+def _nobody(answer: Response | int, now: float) -> list[Effect]:
+    """Hears what comes when all is over."""
+    return []
+
+
 class ClientTransaction:
     """What INVITE and the other methods share."""
 
@@ -101,8 +108,8 @@ class ClientTransaction:
         self.request = request
         self.hop = hop
         self.state = State.CALLING
+        self.timers = Timers()
         self._then = then
-        self._timers = Timers()
         self._interval = T1
         self._transmit = Transmit(request.to_bytes(), hop)
         self._branch = request.branch
@@ -113,7 +120,7 @@ class ClientTransaction:
 
     def wake_at(self) -> float | None:
         """When `poll` has something to do."""
-        return self._timers.wake_at()
+        return self.timers.wake_at()
 
     @property
     def waiting(self) -> bool:
@@ -128,14 +135,24 @@ class ClientTransaction:
     def _resend_after(self, name: str, seconds: float, now: float) -> None:
         if self.hop.transport == "udp":
             self._interval = seconds
-            self._timers.set(name, now + seconds)
+            self.timers.set(name, now + seconds)
 
-    def _complete(self, timer: str, seconds: float, now: float) -> None:
-        """Stay for repetitions as long as the transport can bring some."""
-        self._timers.stop()
-        self.state = State.COMPLETED if self.hop.transport == "udp" else State.TERMINATED
-        if self.state is State.COMPLETED:
-            self._timers.set(timer, now + seconds)
+    def _complete(self, timer: str, seconds: float, now: float) -> Then:
+        """Stay for repetitions as long as the transport can bring some. Who is to be told."""
+        then = self._then
+        if self.hop.transport == "udp":
+            self.timers.stop()
+            self.state = State.COMPLETED
+            self.timers.set(timer, now + seconds)
+        else:
+            self._terminate()
+        return then
+
+    def _terminate(self) -> None:
+        """Nothing can come any more. Who would be told is let go: a cycle would wait for the collector."""
+        self.timers.stop()
+        self.state = State.TERMINATED
+        self._then = _nobody
 
 
 class InviteTransaction(ClientTransaction):
@@ -152,7 +169,7 @@ class InviteTransaction(ClientTransaction):
     def begin(self, now: float) -> list[Effect]:
         """Send the request."""
         self._resend_after("A", T1, now)
-        self._timers.set("B", now + self._timer_b)
+        self.timers.set("B", now + self._timer_b)
         return [self._transmit]
 
     def receive(self, response: Response, now: float) -> list[Effect]:
@@ -168,15 +185,15 @@ class InviteTransaction(ClientTransaction):
             return self._then(response, now)
         if not self.waiting:
             return []
-        self._timers.stop()
+        self.timers.stop()
         self.state = State.PROCEEDING
         return self._then(response, now)
 
     def _success(self, response: Response, now: float) -> list[Effect]:
         if self.state in (State.CALLING, State.PROCEEDING, State.ABANDONED):
             self.state = State.ACCEPTED
-            self._timers.stop()
-            self._timers.set("M", now + TIMEOUT)
+            self.timers.stop()
+            self.timers.set("M", now + TIMEOUT)
         return self._then(response, now)
 
     def _refusal(self, response: Response, now: float) -> list[Effect]:
@@ -185,13 +202,13 @@ class InviteTransaction(ClientTransaction):
         ack = Transmit(ack_of(self.request, response).to_bytes(), self.hop)
         if self.state is State.COMPLETED:
             return [ack]
-        self._complete("D", TIMER_D, now)
-        return [ack, *self._then(response, now)]
+        then = self._complete("D", TIMER_D, now)
+        return [ack, *then(response, now)]
 
     def poll(self, now: float) -> list[Effect]:
         """Resend, give up, or end, as the timers say."""
         effects: list[Effect] = []
-        while name := self._timers.pop(now):
+        while name := self.timers.pop(now):
             if name == "A":
                 self._resend_after("A", 2 * self._interval, now)
                 effects.append(self._transmit)
@@ -199,15 +216,15 @@ class InviteTransaction(ClientTransaction):
                 self.abandon(now)
                 effects += self._then(NO_ANSWER, now)
             else:
-                self.state = State.TERMINATED
+                self._terminate()
         return effects
 
     def abandon(self, now: float) -> None:
         """Wait no longer; nothing is resent, and what comes late is still told."""
         if self.state in (State.CALLING, State.PROCEEDING, State.ABANDONED):
             self.state = State.ABANDONED
-            self._timers.stop()
-            self._timers.set("late", now + TIMEOUT)
+            self.timers.stop()
+            self.timers.set("late", now + TIMEOUT)
 
     def fail(self, now: float) -> list[Effect]:
         """The transport reported that the request did not arrive (§17.1.4)."""
@@ -227,7 +244,7 @@ class NonInviteTransaction(ClientTransaction):
     def begin(self, now: float) -> list[Effect]:
         """Send the request."""
         self._resend_after("E", T1, now)
-        self._timers.set("F", now + self._timer_f)
+        self.timers.set("F", now + self._timer_f)
         return [self._transmit]
 
     def receive(self, response: Response, now: float) -> list[Effect]:
@@ -237,29 +254,27 @@ class NonInviteTransaction(ClientTransaction):
         if response.status < 200:
             self.state = State.PROCEEDING
             return []
-        self._complete("K", T4, now)
-        return self._then(response, now)
+        return self._complete("K", T4, now)(response, now)
 
     def poll(self, now: float) -> list[Effect]:
         """Resend, give up, or end, as the timers say."""
         effects: list[Effect] = []
-        while name := self._timers.pop(now):
+        while name := self.timers.pop(now):
             if name == "E":
                 grown = T2 if self.state is State.PROCEEDING else min(2 * self._interval, T2)
                 self._resend_after("E", grown, now)
                 effects.append(self._transmit)
                 continue
-            self._timers.stop()
-            self.state = State.TERMINATED
+            then = self._then
+            self._terminate()
             if name == "F":
-                effects += self._then(NO_ANSWER, now)
+                effects += then(NO_ANSWER, now)
         return effects
 
     def abandon(self, now: float) -> None:
         """Nobody waits for the answer any more."""
         if self.waiting:
-            self._timers.stop()
-            self.state = State.TERMINATED
+            self._terminate()
 
     def fail(self, now: float) -> list[Effect]:
         """The transport reported that the request did not arrive (§17.1.4).
@@ -270,8 +285,9 @@ class NonInviteTransaction(ClientTransaction):
         ends_a_call = self.request.method in ("BYE", "CANCEL") and self.hop.transport == "udp"
         if not self.waiting or ends_a_call:
             return []
-        self.abandon(now)
-        return self._then(NO_TRANSPORT, now)
+        then = self._then
+        self._terminate()
+        return then(NO_TRANSPORT, now)
 
 
 class ClientTransactions:
@@ -323,7 +339,8 @@ class ClientTransactions:
 
     def wake_at(self) -> float | None:
         """When `poll` has something to do."""
-        return earliest(self._open)
+        ends = [at for one in self._open if (at := one.timers.earliest) is not None]
+        return min(ends, default=None)
 
     @property
     def over(self) -> bool:
@@ -335,11 +352,10 @@ class ServerTransactions:
     """The answers to the requests of one call's far end, given again when the request comes again.
 
     A final answer to INVITE is resent until its ACK: a 2xx over any transport (§13.3.1.4), others over UDP
-    (§17.2.1). `unacknowledged` is called when a 2xx got none for 32 s.
+    (§17.2.1).
     """
 
-    def __init__(self, unacknowledged: Callable[[float], list[Effect]]) -> None:
-        self._unacknowledged = unacknowledged
+    def __init__(self) -> None:
         self._kept: dict[tuple[str | None, str], tuple[Transmit, float]] = {}
         self._unacked: dict[int, _Unacked] = {}
 
@@ -374,14 +390,19 @@ class ServerTransactions:
         """A CANCEL names an INVITE that was answered here (§9.2)."""
         return (request.branch, "INVITE") in self._kept
 
-    def poll(self, now: float) -> list[Effect]:
-        """Resend what waits for an ACK; forget what can come no more."""
+    def poll(self, now: float, unacknowledged: Callable[[float], list[Effect]]) -> list[Effect]:
+        """Resend what waits for an ACK; forget what can come no more.
+
+        `unacknowledged` is called when a 2xx got none for 32 s.
+        """
+        if not self._kept and not self._unacked:
+            return []
         effects: list[Effect] = []
         for cseq, unacked in list(self._unacked.items()):
             if now >= unacked.until:
                 self._unacked.pop(cseq, None)
                 if unacked.status < 300:
-                    effects += self._unacknowledged(now)
+                    effects += unacknowledged(now)
             elif now >= unacked.at:
                 unacked.later(now)
                 effects.append(unacked.transmit)

@@ -74,36 +74,32 @@ class LocalMedia:
         return offer
 
 
-class Serving:
-    """Answers the far end's requests. `ended` is called with a BYE, `lost` when a 2xx got no ACK."""
+Ended = Callable[[Request, float], list[Effect]]
 
-    def __init__(
-        self,
-        spec: CallSpec,
-        session: SessionTimer,
-        referral: Referral,
-        ended: Callable[[Request, float], list[Effect]],
-        lost: Callable[[float], list[Effect]],
-    ) -> None:
-        self.answers = ServerTransactions(lost)
-        self.media = LocalMedia(spec.offer)
+
+class Serving:
+    """Answers the far end's requests. It knows nothing of its call, so that nothing of both outlives them."""
+
+    def __init__(self, spec: CallSpec, session: SessionTimer, referral: Referral) -> None:
+        self.answers = ServerTransactions()
         self.offering = True  # an offer of ours waits for its answer
         self._spec = spec
         self._session = session
         self._referral = referral
-        self._ended = ended
+        self._described: LocalMedia | None = None
         self._awaits_answer: int | None = None  # the CSeq of an INVITE whose ACK brings the answer
-        self._methods: dict[str, Callable[[Request, Hop, Dialog, float], list[Effect]]] = {
-            "BYE": self._bye,
-            "OPTIONS": self._options,
-            "INFO": self._info,
-            "INVITE": self._offered,
-            "UPDATE": self._offered,
-            "NOTIFY": self._notify,
-        }
 
-    def receive(self, request: Request, source: Hop, dialog: Dialog | None, now: float) -> list[Effect]:
-        """A request of this call; `dialog` is the one it belongs to, if any."""
+    @property
+    def media(self) -> LocalMedia:
+        """Our side of the session; most calls never describe it again."""
+        if self._described is None:
+            self._described = LocalMedia(self._spec.offer)
+        return self._described
+
+    def receive(
+        self, request: Request, source: Hop, dialog: Dialog | None, now: float, ended: Ended
+    ) -> list[Effect]:
+        """A request of this call; `dialog` is the one it belongs to, if any. `ended` is told of a BYE."""
         if request.method == "ACK":
             return self._acknowledged(request)
         again = self.answers.again(request, now)
@@ -113,9 +109,11 @@ class Serving:
             return self._answer(request, 200 if self.answers.knows_invite(request) else 481, source, now)
         if dialog is None:
             return self._answer(request, 481, source, now)
-        return self._in_dialog(request, source, dialog, now)
+        return self._in_dialog(request, source, dialog, now, ended)
 
-    def _in_dialog(self, request: Request, source: Hop, dialog: Dialog, now: float) -> list[Effect]:
+    def _in_dialog(
+        self, request: Request, source: Hop, dialog: Dialog, now: float, ended: Ended
+    ) -> list[Effect]:
         cseq = request.cseq[0]
         if dialog.remote_cseq is not None and cseq <= dialog.remote_cseq:
             return self._answer(request, 500, source, now)
@@ -123,10 +121,21 @@ class Serving:
         unknown = [tag for tag in listed(request, "Require") if tag.lower() != "timer"]
         if unknown:
             return self._answer(request, 420, source, now, ("Unsupported", ", ".join(unknown)))
-        serve = self._methods.get(request.method)
-        if serve is None:
-            return self._answer(request, 405, source, now, ("Allow", ALLOW))
-        return serve(request, source, dialog, now)
+        return self._serve(request, source, dialog, now, ended)
+
+    def _serve(self, request: Request, source: Hop, dialog: Dialog, now: float, ended: Ended) -> list[Effect]:
+        match request.method:
+            case "BYE":
+                return [*self._answer(request, 200, source, now), *ended(request, now)]
+            case "OPTIONS":
+                return self._options(request, source, now)
+            case "INFO":
+                return self._info(request, source, now)
+            case "INVITE" | "UPDATE":
+                return self._offered(request, source, dialog, now)
+            case "NOTIFY":
+                return self._notify(request, source, now)
+        return self._answer(request, 405, source, now, ("Allow", ALLOW))
 
     def _answer(
         self,
@@ -142,14 +151,11 @@ class Serving:
         )
         return self.answers.answer(request, response, source, now)
 
-    def _bye(self, request: Request, source: Hop, dialog: Dialog, now: float) -> list[Effect]:
-        return [*self._answer(request, 200, source, now), *self._ended(request, now)]
-
-    def _options(self, request: Request, source: Hop, dialog: Dialog, now: float) -> list[Effect]:
+    def _options(self, request: Request, source: Hop, now: float) -> list[Effect]:
         headers = [("Allow", ALLOW), ("Accept", "application/sdp"), ("Supported", "timer")]
         return self._answer(request, 200, source, now, *headers)
 
-    def _info(self, request: Request, source: Hop, dialog: Dialog, now: float) -> list[Effect]:
+    def _info(self, request: Request, source: Hop, now: float) -> list[Effect]:
         kind = _media_type(request)
         if request.body and kind not in ("application/dtmf-relay", "application/dtmf"):
             accept = ("Accept", "application/dtmf-relay, application/dtmf")
@@ -157,7 +163,7 @@ class Serving:
         key = key_of(kind, request.body)
         return [*self._answer(request, 200, source, now), *([key] if key else [])]
 
-    def _notify(self, request: Request, source: Hop, dialog: Dialog, now: float) -> list[Effect]:
+    def _notify(self, request: Request, source: Hop, now: float) -> list[Effect]:
         status = self._referral.knows(request)
         headers = [("Allow-Events", PACKAGE)] if status == 489 else []
         effects = self._answer(request, status, source, now, *headers)

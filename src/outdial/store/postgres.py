@@ -142,6 +142,14 @@ class Postgres:
         row = await self.fetchrow(name, *args)
         return row[0] if row is not None else None
 
+    async def run(self, name: str, **names: str) -> None:
+        """Run a named query that takes names of tables in its `{...}` places, and may be repeated."""
+        async with self.connection() as conn:
+            try:
+                await conn.execute(QUERIES[name].format(**names))
+            except (*LOST, *REFUSED) as error:
+                raise StoreUnavailable(_reason(error)) from error
+
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
         """One transaction (READ COMMITTED). Leaves by COMMIT, or rolls back and raises.

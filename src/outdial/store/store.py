@@ -17,6 +17,7 @@ from outdial.store.records import Records
 from outdial.store.results import Results
 from outdial.store.sealing import MasterKey
 from outdial.store.special_dates import SpecialDates
+from outdial.store.statistics import Statistics
 from outdial.store.transfers import Transfers
 from outdial.store.trunks import Trunks
 from outdial.store.vdns import Vdns
@@ -46,6 +47,7 @@ class Store:
         self.results = Results(self.db, now, self.vdns)
         self.trunks = Trunks(self.db, now, self.vdns.needed_master_key)
         self.flows = Flows(self.db, now)
+        self.statistics = Statistics(self.db)
 
     async def __aenter__(self) -> Self:
         await self.db.open()

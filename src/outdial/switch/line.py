@@ -215,8 +215,13 @@ class Line:
             self._transfer.close()
         if self._talk is not None:
             self._talk.over()
+        self._release()
+
+    def _release(self) -> None:
+        """Let go of what knows us: a cycle would wait for the collector, a whole call in it."""
         if self._media is not None:
             self._media.close()
+        self._media = self._talk = None
 
     # -- handing over ----------------------------------------------------------------------------------
 
@@ -397,9 +402,8 @@ class Line:
             trunk = self._trunk.name
             self._desk.board.released(trunk, now, answered)
         record = self._record(trunk)
-        if self._media is not None:
-            self._media.close()
         machine = self._talk is not None and self._talk.machine
+        self._release()
         self._tell(replace(ended, machine=machine, record=record))
 
     def _record(self, trunk: str | None) -> CallRecord:

@@ -68,7 +68,7 @@ class Talk:
         self._hang_up = hang_up
         self._hand_over = hand_over
         self._thresholds = thresholds
-        self._timers: set[asyncio.TimerHandle] = set()
+        self._timers: dict[object, asyncio.TimerHandle] = {}
         self._saying: asyncio.Task[None] | None = None
         self._sounded = self._judging = False
         self._loop = asyncio.get_running_loop()
@@ -105,7 +105,7 @@ class Talk:
         self._end()
 
     def _end(self) -> None:
-        for timer in self._timers:
+        for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
         if self._saying is not None:
@@ -137,12 +137,11 @@ class Talk:
                     self._loop.call_later(_PLAYED_OUT if self._sounded else 0.0, self._hang_up, cause)
 
     def _after(self, seconds: float, event: FlowEvent) -> None:
-        def due() -> None:
-            self._timers.discard(handle)
-            self.tell(event)
+        self._timers[event] = self._loop.call_later(seconds, self._due, event)
 
-        handle = self._loop.call_later(seconds, due)
-        self._timers.add(handle)
+    def _due(self, event: FlowEvent) -> None:
+        self._timers.pop(event, None)
+        self.tell(event)
 
     # -- audio -----------------------------------------------------------------------------------------
 
@@ -183,8 +182,8 @@ class Talk:
                 self._judged(verdict.answered_by.value)
 
         self._audio.listen(hear)
-        handle = self._loop.call_later(self._thresholds.total / 1000 + _VERDICT_SLACK, self._judged, "unsure")
-        self._timers.add(handle)
+        longest = self._thresholds.total / 1000 + _VERDICT_SLACK
+        self._timers["judge"] = self._loop.call_later(longest, self._judged, "unsure")
 
     def _judged(self, who: str) -> None:
         if self._judging:

@@ -141,12 +141,14 @@ FROM s JOIN open USING (attempt_id) WHERE a.vdn_id = $1 AND a.attempt_id = s.att
 
 -- name: lock_campaigns_of
 -- Campaign rows first and in id order: the lock order of every transaction. `tries_again` where a number may
--- be tried again.
+-- be tried again. The attempts are read once, not for each campaign of the VDN.
+WITH held AS MATERIALIZED (
+    SELECT DISTINCT campaign_id FROM attempt WHERE vdn_id = $1 AND attempt_id = ANY($2::uuid[])
+)
 SELECT c.*, v.time_zone,
        c.retry IS NOT NULL AND c.state <> 'ended' AND c.deleted_at IS NULL AND c.end_at > $3 AS tries_again
 FROM campaign c JOIN vdn v USING (vdn_id)
-WHERE c.vdn_id = $1 AND c.campaign_id IN
-    (SELECT campaign_id FROM attempt WHERE vdn_id = $1 AND attempt_id = ANY($2::uuid[]))
+WHERE c.vdn_id = $1 AND c.campaign_id = ANY(ARRAY(SELECT campaign_id FROM held))
 ORDER BY c.campaign_id FOR NO KEY UPDATE OF c
 
 -- name: histories
@@ -180,7 +182,7 @@ WITH s AS MATERIALIZED (
     FROM s WHERE a.vdn_id = $1 AND a.attempt_id = s.attempt_id AND a.ended_at IS NULL
     RETURNING a.attempt_id, a.campaign_id, a.contact_id, a.disposition, a.intent_at, s.retry_at, a.transfer_of
 ), judged AS (
-    SELECT e.*, c.callback_url,
+    SELECT e.*, c.callback_url, gen_random_uuid() AS result_id,
            CASE WHEN c.state = 'ended' OR c.deleted_at IS NOT NULL THEN NULL
                 WHEN e.disposition = 'UNKNOWN' AND c.on_unknown = 'redial' THEN $10
                 ELSE e.retry_at END AS again_at
@@ -191,18 +193,16 @@ WITH s AS MATERIALIZED (
            state = CASE WHEN j.again_at > $10 THEN 'waiting' WHEN j.again_at <= $10 THEN 'ready' ELSE 'done' END
     FROM judged j WHERE n.vdn_id = $1 AND n.contact_id = j.contact_id AND n.state = 'dialing'
     RETURNING n.contact_id, n.called, n.session_id, n.custom_field, n.state,
-              j.attempt_id, j.campaign_id, j.disposition, j.intent_at, j.callback_url
+              j.attempt_id, j.campaign_id, j.disposition, j.intent_at, j.callback_url, j.result_id
 ), result AS (
     INSERT INTO call_result (vdn_id, result_id, campaign_id, contact_id, attempt_id, called, session_id,
                              custom_field, disposition, call_at, created_at)
-    SELECT $1, gen_random_uuid(), campaign_id, contact_id, attempt_id, called, session_id, custom_field,
+    SELECT $1, result_id, campaign_id, contact_id, attempt_id, called, session_id, custom_field,
            disposition, intent_at, $10
     FROM number
-    RETURNING result_id, attempt_id
 ), posted AS (
     INSERT INTO outbox (vdn_id, result_id, campaign_id, url, due_at, created_at)
-    SELECT $1, r.result_id, n.campaign_id, n.callback_url, $10, $10
-    FROM result r JOIN number n USING (attempt_id) WHERE n.callback_url IS NOT NULL
+    SELECT $1, result_id, campaign_id, callback_url, $10, $10 FROM number WHERE callback_url IS NOT NULL
 )
 UPDATE campaign c SET incomplete = c.incomplete - d.n
 FROM (SELECT campaign_id, count(*) AS n FROM number WHERE state = 'done' GROUP BY campaign_id) d
