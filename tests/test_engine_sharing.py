@@ -36,6 +36,7 @@ from outdial.model import (
 from outdial.reasons import reasons
 from outdial.store.postgres import utc_now
 from outdial.store.store import Store
+from outdial.switch import Announce
 from outdial.switch.simulated import SimulatedSwitch
 
 QUICK = ("--ring", "0.02", "--talk", "0.05", "--drop", "0.1")
@@ -53,7 +54,9 @@ class Careful(SimulatedSwitch):
         self.said: list[tuple[str, object]] = []
         self.asked: list[OpenCall] = []
 
-    async def start(self, on_event: Callable[[SwitchEvent], None], on_down: Callable[[], None]) -> None:
+    async def start(
+        self, on_event: Callable[[SwitchEvent], None], on_down: Callable[[], None], announce: Announce
+    ) -> None:
         def heard(event: SwitchEvent) -> None:
             if isinstance(event, Ended):
                 self.alive.discard(event.attempt_id)
@@ -63,7 +66,7 @@ class Careful(SimulatedSwitch):
                 event = Answered(event.attempt_id, dialog=f"dialog {event.attempt_id}")
             on_event(event)
 
-        await super().start(heard, on_down)
+        await super().start(heard, on_down, announce)
 
     def room(self, vdn_id: int) -> Room:
         return Room("north", self.channels - len(self.alive))

@@ -19,6 +19,7 @@ from test_sip_calls import (
     outlives_freezes,
     survives_kills,
 )
+from test_sip_takeover import takes_over
 
 pytestmark = pytest.mark.long
 
@@ -26,6 +27,7 @@ RINGING = ("04",)
 """Numbers that ring until the caller gives up."""
 
 PERMITTED = "permitted = await self._desk.permits(self._order)"
+IN_ITS_NAME = "Call.abandoned(replace(spec, via=orphan.sent_by.get(hop.host, spec.via)))"
 STALLED = "if now - self._armed > _STALLED:"
 
 
@@ -69,6 +71,16 @@ def test_a_late_answer_that_nobody_releases_is_seen(serve: Serve, mutate: Mutate
     source = mutate(("switch/sip.py", "        self._endpoint.on_stray = self._release_stray\n", ""))
     with pytest.raises(AssertionError, match="stay open"):
         answered_when_forgotten(serve, source)
+
+
+@pytest.mark.parametrize("transport", ["udp", "tcp"])
+def test_a_cancel_in_ones_own_name_is_seen(
+    database: str, place: Path, mutate: Mutate, transport: str
+) -> None:
+    """A far end knows a CANCEL by the sender of its INVITE."""
+    source = mutate(("switch/sip.py", IN_ITS_NAME, "Call.abandoned(spec)"))
+    with pytest.raises(AssertionError, match="10 calls stay open"):
+        takes_over(database, place, transport, source)
 
 
 # -- an engine that is frozen ------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """A SIP far end as a process, with its own log: the witness of what was really called.
 
-    python far_end.py --port PORT --log FILE [--ring S] [--talk S] [--late S] [--give-up S]
+    python far_end.py --port PORT --log FILE [--transport tcp] [--ring S] [--talk S] [--late S] [--give-up S]
 
 The last two digits of the number decide, as at the simulated carrier (`outdial.switch.script`); two more are
 known here: 12 says nothing for `late` seconds, then 503; 13 rings for `late` seconds whatever a CANCEL says,
@@ -21,7 +21,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, cast
 
-from outdial.sip.message import Message, ParseError, Request, Response, parse, response_to
+from outdial.sip.message import (
+    Malformed,
+    Message,
+    ParseError,
+    Request,
+    Response,
+    StreamParser,
+    parse,
+    response_to,
+)
 
 REFUSALS = {
     "03": (486, "Busy Here"),
@@ -69,10 +78,11 @@ class FarEnd(asyncio.DatagramProtocol):
 
     def datagram_received(self, data: bytes, addr: Any) -> None:
         try:
-            message = parse(data)
+            self.received(parse(data), addr)
         except ParseError:
             self.write(event="malformed")
-            return
+
+    def received(self, message: Message, addr: Any) -> None:
         if isinstance(message, Request):
             self._request(message, addr)
         elif (
@@ -81,7 +91,10 @@ class FarEnd(asyncio.DatagramProtocol):
             call.bye_done = True
 
     def send(self, message: Message, address: Any) -> None:
-        self._transport.sendto(message.to_bytes(), address)
+        if not isinstance(address, asyncio.Transport):
+            self._transport.sendto(message.to_bytes(), address)
+        elif not address.is_closing():  # who called is gone, and does not listen
+            address.write(message.to_bytes())
 
     # -- requests --------------------------------------------------------------------------------------
 
@@ -98,7 +111,7 @@ class FarEnd(asyncio.DatagramProtocol):
             case "BYE":
                 self.send(response_to(request, 200 if call else 481, "OK" if call else "Gone"), address)
                 if call is not None:
-                    self.write(order="hang_up", attempt=call.attempt, connection=address[1])
+                    self.write(order="hang_up", attempt=call.attempt, connection=_port(address))
                     self._end(call, "caller")
             case "OPTIONS":
                 self.send(response_to(request, 200, "OK", to_tag="far"), address)
@@ -114,7 +127,11 @@ class FarEnd(asyncio.DatagramProtocol):
         attempt = request.call_id[:UUID_LENGTH]
         # A second INVITE of the same attempt is a second order, whatever its Call-ID.
         self.write(
-            order="originate", attempt=attempt, called=called, call=request.call_id, connection=address[1]
+            order="originate",
+            attempt=attempt,
+            called=called,
+            call=request.call_id,
+            connection=_port(address),
         )
         call = self._calls[request.call_id] = Call(request, address, attempt)
         self._start(self._play(call, called[-2:]))
@@ -124,7 +141,7 @@ class FarEnd(asyncio.DatagramProtocol):
         self.send(response_to(request, 200 if mine else 481, "OK" if mine else "Gone", to_tag="far"), address)
         if call is None or not mine:
             return
-        self.write(order="hang_up", attempt=call.attempt, connection=address[1])
+        self.write(order="hang_up", attempt=call.attempt, connection=_port(address))
         called = call.invite.uri.partition(":")[2].partition("@")[0]
         if called[-2:] != ANSWERS_LATE and (call.answer is None or call.answer.status < 200):
             self._start(self._finally(call, 487, "Request Terminated"))
@@ -147,7 +164,8 @@ class FarEnd(asyncio.DatagramProtocol):
             if not call.over:
                 await self._finally(call, 503, "Unavailable")
             return
-        self._answer(call, response_to(call.invite, 180, "Ringing", to_tag="far", headers=self._contact()))
+        ringing = response_to(call.invite, 180, "Ringing", to_tag="far", headers=self._contact(call))
+        self._answer(call, ringing)
         await asyncio.sleep(self._late if ending == ANSWERS_LATE else self._ring)
         if ending == RINGS_ON or call.over or call.answer is None or call.answer.status >= 200:
             return
@@ -160,9 +178,16 @@ class FarEnd(asyncio.DatagramProtocol):
         if not call.over:
             await self._hang_up(call)
 
-    def _contact(self) -> list[tuple[str, str]]:
-        host, port = self._transport.get_extra_info("sockname")[:2]
-        return [("Contact", f"<sip:far@{bracketed(host)}:{port}>")]
+    def _at(self, call: Call) -> tuple[str, int]:
+        """Our address, as the caller sees it."""
+        way = call.address if isinstance(call.address, asyncio.Transport) else self._transport
+        host, port = way.get_extra_info("sockname")[:2]
+        return host, port
+
+    def _contact(self, call: Call) -> list[tuple[str, str]]:
+        host, port = self._at(call)
+        over = ";transport=tcp" if isinstance(call.address, asyncio.Transport) else ""
+        return [("Contact", f"<sip:far@{bracketed(host)}:{port}{over}>")]
 
     def _answer(self, call: Call, response: Response) -> None:
         call.answer = response
@@ -180,10 +205,10 @@ class FarEnd(asyncio.DatagramProtocol):
         return False
 
     async def _accept(self, call: Call) -> None:
-        host = self._transport.get_extra_info("sockname")[0]
+        host, _ = self._at(call)
         at = f"IN IP{6 if ':' in host else 4} {host}"
         sdp = f"v=0\r\no=far 1 1 {at}\r\ns=-\r\nc={at}\r\nt=0 0\r\nm=audio 9 RTP/AVP 0\r\n"
-        headers = [*self._contact(), ("Content-Type", "application/sdp")]
+        headers = [*self._contact(call), ("Content-Type", "application/sdp")]
         call.answer = response_to(call.invite, 200, "OK", to_tag="far", headers=headers, body=sdp.encode())
         self.write(event="answered", attempt=call.attempt)
         self._start(self._until_acknowledged(call))
@@ -201,11 +226,11 @@ class FarEnd(asyncio.DatagramProtocol):
 
     async def _hang_up(self, call: Call) -> None:
         invite = call.invite
-        host, port = self._transport.get_extra_info("sockname")[:2]
+        host, port = self._at(call)
         contact = invite.contact
         assert contact is not None
         headers = [
-            ("Via", f"SIP/2.0/UDP {bracketed(host)}:{port};branch=z9hG4bKfar{id(call):x}"),
+            ("Via", f"SIP/2.0/{invite.via.transport} {bracketed(host)}:{port};branch=z9hG4bKfar{id(call):x}"),
             ("From", f"{invite.get('To')};tag=far"),
             ("To", invite.get("From") or ""),
             ("Call-ID", invite.call_id),
@@ -227,6 +252,30 @@ class FarEnd(asyncio.DatagramProtocol):
         self._calls.pop(call.invite.call_id, None)
 
 
+class Connection(asyncio.Protocol):
+    """A connection of a caller over TCP."""
+
+    transport: asyncio.Transport
+
+    def __init__(self, far_end: FarEnd) -> None:
+        self._far_end = far_end
+        self._parser = StreamParser()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        for message in self._parser.feed(data):
+            assert not isinstance(message, Malformed)
+            self._far_end.received(message, self.transport)
+
+
+def _port(address: Any) -> int:
+    """The port of who sent."""
+    of = address.get_extra_info("peername") if isinstance(address, asyncio.Transport) else address
+    return int(of[1])
+
+
 def _same_transaction(invite: Request, other: Request) -> bool:
     """By branch and sent-by (RFC 3261 §17.2.3)."""
     mine, theirs = invite.via, other.via
@@ -242,15 +291,19 @@ async def main() -> None:
     options.add_argument("--host", default="127.0.0.1")
     options.add_argument("--port", type=int, required=True)
     options.add_argument("--log", required=True)
+    options.add_argument("--transport", choices=("udp", "tcp"), default="udp")
     options.add_argument("--ring", type=float, default=0.1)
     options.add_argument("--talk", type=float, default=0.3)
     options.add_argument("--late", type=float, default=2.0)
     options.add_argument("--give-up", type=float, default=32.0)
     given = options.parse_args()
-    await asyncio.get_running_loop().create_datagram_endpoint(
-        lambda: FarEnd(given.log, given.ring, given.talk, given.late, given.give_up),
-        local_addr=(given.host, given.port),
-    )
+    loop, address = asyncio.get_running_loop(), (given.host, given.port)
+    far_end = FarEnd(given.log, given.ring, given.talk, given.late, given.give_up)
+    if given.transport == "udp":
+        await loop.create_datagram_endpoint(lambda: far_end, local_addr=address)
+    else:
+        await loop.create_server(lambda: Connection(far_end), *address)
+        far_end.write(event="listening", pid=os.getpid())
     await asyncio.Event().wait()
 
 

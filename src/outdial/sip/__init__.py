@@ -1,7 +1,7 @@
 """The SIP user agent, client side only: it places calls and refuses all else.
 
-Everything but `endpoint.py`, `resolver.py`, `rtp.py` and `udp.py` is sans-IO: bytes and the time in, bytes
-and events out.
+Everything but `connection.py`, `endpoint.py`, `resolver.py`, `rtp.py` and `udp.py` is sans-IO: bytes and the
+time in, bytes and events out.
 
     words.py         what the parts tell one another: hops, call specifications, effects
     fields.py        names and values of header fields: URIs, addresses, Vias (RFC 3261 §20, §25)
@@ -17,6 +17,7 @@ and events out.
     registration.py  keeping a registration alive (RFC 3261 §10), and asking whether a hop is alive
     locate.py        NAPTR, SRV and addresses in the order to try (RFC 3263)
     endpoint.py      sockets and timers
+    connection.py    one connection over TCP or TLS
     resolver.py      names to hops, by DNS, with a cache
     stream.py        what a received RTP stream says: losses, keys, frames (RFC 3550, RFC 4733)
     rtp.py           audio: playing, keys, counts (RFC 3550, RFC 4733)

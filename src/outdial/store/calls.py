@@ -215,6 +215,10 @@ class Calls:
         """Keep what this run says of itself."""
         await self._db.fetch("say_standing", epoch, msgspec.json.encode(standing).decode())
 
+    async def announce(self, epoch: int, sent_by: Mapping[str, str]) -> None:
+        """Keep what stands in the Via of this run's requests, by the address that they go to."""
+        await self._db.fetch("announce", epoch, msgspec.json.encode(sent_by).decode())
+
     async def resign(self, epoch: int) -> None:
         """End this run: it claims nothing more."""
         await self._db.fetch("resign", epoch)
@@ -253,6 +257,7 @@ class Calls:
                     ringing_at=row["ringing_at"],
                     answered_at=row["answered_at"],
                     dialog=row["dialog"] or "",
+                    sent_by=msgspec.json.decode(row["sent_by"] or "{}", type=dict[str, str]),
                 ),
                 row["epoch"],
             )

@@ -135,7 +135,8 @@ CREATE TABLE engine (
     lease_until   timestamptz NOT NULL,
     fenced_at     timestamptz,   -- from here on this engine claims nothing more
     recovered_at  timestamptz,   -- its open attempts have been settled by another
-    standing      text           -- what only this run knows: its switch, the trunks (JSON)
+    standing      text,          -- what only this run knows: its switch, the trunks (JSON)
+    sent_by       jsonb       NOT NULL DEFAULT '{}'   -- of SIP: what its Via says, by the address it sends to
 );
 CREATE INDEX engine_live ON engine (lease_until) WHERE recovered_at IS NULL;
 
@@ -164,6 +165,7 @@ CREATE TABLE attempt (
     rtp_sent     integer,                -- packets
     rtp_received integer,
     dialog       text,                   -- the switch's own word of an answered call, until it ends
+    placed_by    bigint,                 -- the engine run that placed it, when another has adopted it
     PRIMARY KEY (vdn_id, attempt_id)
 );
 CREATE UNIQUE INDEX attempt_once ON attempt (vdn_id, contact_id, attempt_no);

@@ -272,11 +272,17 @@ WHERE epoch = $1
 SELECT epoch FROM engine
 WHERE recovered_at IS NULL AND fenced_at <= clock_timestamp() - $1::interval AND epoch <> $2
 
+-- name: announce
+-- What stands in the Via of this run's requests, by the address that they go to ($2).
+UPDATE engine SET sent_by = sent_by || $2::jsonb WHERE epoch = $1
+
 -- name: open_attempts
--- Across VDNs: attempts in flight of these engine runs.
+-- Across VDNs: attempts in flight of these engine runs, with the addresses of those that placed them.
 SELECT a.vdn_id, a.attempt_id, a.campaign_id, a.contact_id, a.attempt_no, a.called, a.caller, a.epoch,
-       a.intent_at, a.sent_at, a.ringing_at, a.answered_at, a.dialog, coalesce(c.max_alerting_time, 60) AS max_alerting_time
+       a.intent_at, a.sent_at, a.ringing_at, a.answered_at, a.dialog, coalesce(c.max_alerting_time, 60) AS max_alerting_time,
+       e.sent_by
 FROM attempt a LEFT JOIN campaign c USING (vdn_id, campaign_id)
+LEFT JOIN engine e ON e.epoch = coalesce(a.placed_by, a.epoch)
 WHERE a.ended_at IS NULL AND a.epoch = ANY($1::bigint[]) ORDER BY a.vdn_id, a.attempt_id LIMIT 5000
 
 -- name: adopt
@@ -284,7 +290,7 @@ WHERE a.ended_at IS NULL AND a.epoch = ANY($1::bigint[]) ORDER BY a.vdn_id, a.at
 WITH mine AS MATERIALIZED (
     SELECT epoch FROM engine WHERE epoch = $3 AND fenced_at IS NULL FOR KEY SHARE
 )
-UPDATE attempt a SET epoch = mine.epoch FROM mine
+UPDATE attempt a SET epoch = mine.epoch, placed_by = coalesce(a.placed_by, a.epoch) FROM mine
 WHERE a.vdn_id = $1 AND a.attempt_id = ANY($2::uuid[]) AND a.epoch = ANY($4::bigint[]) AND a.ended_at IS NULL
 RETURNING a.attempt_id
 
