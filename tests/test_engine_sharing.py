@@ -21,7 +21,6 @@ from outdial.dialing import Candidate, Remember
 from outdial.errors import StoreUnavailable
 from outdial.model import (
     Answered,
-    BlacklistEntry,
     CallRecord,
     CampaignState,
     Caps,
@@ -416,12 +415,14 @@ async def test_the_store_knows_what_holds_a_campaign_back(house: House, carrier:
     assert await house.store.calls.facts(2, campaign_id) is None
     ids = await house.add(campaign_id, ["860001", "860002", "860003", "860004"])
     assert await causes(house, campaign_id) == ["suspended", "no-engine"]
-    later = "UPDATE contact SET state = 'waiting', due_at = now() + interval '1 h' WHERE contact_id = $1"
-    for contact_id in ids[:3]:
-        await house.sql.execute(later, contact_id)
-    await house.store.blacklist.add([BlacklistEntry(1, "860001", restrict_times=1, restrict_period="day")])
-    await house.sql.execute("INSERT INTO called_count VALUES (1, '860002', '{}', now())")
-    await house.sql.execute("UPDATE contact SET attempts = 1 WHERE contact_id = $1", ids[2])
+    later = "UPDATE contact SET state = 'waiting', due_at = now() + $2, held_by = $3 WHERE contact_id = $1"
+    for hours, (contact_id, held_by) in enumerate(zip(ids, ("blacklist", "cap", None), strict=False), 1):
+        await house.sql.execute(later, contact_id, timedelta(hours=hours), held_by)
+    known = await house.store.calls.facts(1, campaign_id)
+    assert known is not None
+    assert [one.numbers for one in (known.restricted, known.capped, known.retry)] == [1, 1, 1]
+    due = await house.sql.fetch("SELECT due_at FROM contact WHERE state = 'waiting' ORDER BY due_at")
+    assert [one.first_at for one in (known.restricted, known.capped, known.retry)] == [*(d[0] for d in due)]
     found = await causes(house, campaign_id)
     assert found == ["suspended", "retry", "restricted", "number-cap", "no-engine"]
     carrier.end()

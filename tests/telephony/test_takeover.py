@@ -67,6 +67,8 @@ async def left_by_a_dead_one(far: Far, host: str = "127.0.0.1") -> OpenCall:
     dead.switch._keeper.cancel()
     for gateway in dead.switch._gateways.values():
         gateway._task.cancel()
+    for line in dead.switch._lines.values():
+        line.close()
     return open_call(attempt, dead.announced)
 
 

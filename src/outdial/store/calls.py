@@ -21,7 +21,16 @@ from outdial import calendar
 from outdial.campaigns import callers
 from outdial.dialing import Candidate, Listing, PacedCampaign, Remember
 from outdial.dialing.caps import counts_since, given_back
-from outdial.model import Attempt, CallRecord, Campaign, Disposition, EngineStanding, Recycle, Settlement
+from outdial.model import (
+    Attempt,
+    CallRecord,
+    Campaign,
+    Disposition,
+    EngineStanding,
+    HeldBy,
+    Recycle,
+    Settlement,
+)
 from outdial.reasons import Facts, Held
 from outdial.retry import Try
 from outdial.store.campaigns import Locked, campaign
@@ -180,7 +189,6 @@ class Calls:
             retry=Held(row["retries"], row["retry_at"]),
             restricted=Held(row["restricted"], row["restricted_at"]),
             capped=Held(row["capped"], row["capped_at"]),
-            dialing=row["dialing"],
             refused=row["refused"],
             in_flight=row["in_flight"],
             engines=tuple(msgspec.json.decode(one, type=EngineStanding) for one in row["standings"]),
@@ -200,6 +208,11 @@ class Calls:
             if count:
                 await tx.execute("wake_engines")
         return count
+
+    async def next_due(self) -> datetime | None:
+        """Across VDNs: when the first waiting contact is due; None: none waits."""
+        due: datetime | None = await self._db.fetchval("next_due")
+        return due
 
     # -- engine runs, across VDNs ----------------------------------------------------------------------
 
@@ -402,9 +415,9 @@ class Claim:
         self._turn += 1
         return numbers[(self._turn - 1) % len(numbers)]
 
-    async def postpone(self, contact_id: int, due_at: datetime) -> None:
+    async def postpone(self, contact_id: int, due_at: datetime, held_by: HeldBy) -> None:
         """Dial this contact not before `due_at`."""
-        await self._tx.execute("postpone_contact", self._key[0], contact_id, due_at)
+        await self._tx.execute("postpone_contact", self._key[0], contact_id, due_at, held_by)
 
     async def end(self, contact_ids: Sequence[int], disposition: Disposition) -> None:
         """End contacts without a call."""
