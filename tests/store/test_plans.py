@@ -155,7 +155,9 @@ async def why(sql: asyncpg.Connection, numbers: int) -> dict[str, Any]:
     await sql.execute("SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off")
     await sql.execute(f"PREPARE why AS {QUERIES['facts']}")
     explain = "EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) EXECUTE why(1, 1)"
-    (found,) = json.loads(await sql.fetchval(explain))
+    async with sql.transaction():
+        await sql.execute(QUERIES["by_index"])
+        (found,) = json.loads(await sql.fetchval(explain))
     return dict(found)
 
 

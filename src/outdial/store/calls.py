@@ -179,7 +179,9 @@ class Calls:
 
     async def facts(self, vdn_id: int, campaign_id: int) -> Facts | None:
         """What holds a campaign back can be judged by this; None for one that is not of this VDN."""
-        row = await self._db.fetchrow("facts", vdn_id, campaign_id)
+        async with self._db.transaction() as tx:
+            await tx.execute("by_index")
+            row = await tx.fetchrow("facts", vdn_id, campaign_id)
         if row is None:
             return None
         return Facts(

@@ -240,6 +240,11 @@ SELECT epoch, pid FROM engine WHERE host = $1 AND recovered_at IS NULL AND fence
 -- name: say_standing
 UPDATE engine SET standing = $2 WHERE epoch = $1
 
+-- name: by_index
+-- In this transaction what has an index in the order that is wanted is read by it: a plan that gathers all first
+-- looks cheaper wherever the planner expects no more rows than the limit.
+SELECT set_config('enable_sort', 'off', true), set_config('enable_bitmapscan', 'off', true)
+
 -- name: facts
 -- What may hold a campaign back, in one look that reads no more of a large campaign: 10,000 numbers of a kind
 -- are counted, and the first of each is found by its index. Of the three kinds of waiting, NULL is a retry.
