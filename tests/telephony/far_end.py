@@ -6,7 +6,7 @@ The last two digits of the number decide, as at the simulated carrier (`outdial.
 known here: 12 says nothing for `late` seconds, then 503; 13 rings for `late` seconds whatever a CANCEL says,
 then it answers. The log has that carrier's format, so the same proofs read it; its `attempt` is what the
 Call-ID begins with, its `connection` the port that the INVITE came from. Ends of calls are told apart by
-`by`: caller, callee, nobody. What a call was is forgotten `give_up` seconds after its end: the same INVITE is
+`by`: caller, callee, nobody; and say what was heard: packets with a sound, the longest `gap` in seconds. What a call was is forgotten `give_up` seconds after its end: the same INVITE is
 a new call then (RFC 3261 §17.2.1, timer H).
 """
 
@@ -17,6 +17,7 @@ import asyncio
 import json
 import os
 import sys
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -41,6 +42,7 @@ REFUSALS = {
 SILENT, RINGS_ON = "10", "04"
 REFUSES_LATE, ANSWERS_LATE = "12", "13"
 UUID_LENGTH = 36
+RTP_HEADER = 12
 
 
 @dataclass(slots=True)
@@ -56,6 +58,30 @@ class Call:
     over: bool = False
     bye: Request | None = None
     bye_done: bool = False
+    ear: Ear | None = None
+
+
+class Ear(asyncio.DatagramProtocol):
+    """Audio of a call, as it comes in: µ-law, whose silence is 0xFF."""
+
+    def __init__(self) -> None:
+        self.sounds = 0
+        self.gap = 0.0
+        self._last: float | None = None
+        self.transport: asyncio.DatagramTransport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.DatagramTransport, transport)
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        now = time.monotonic()
+        self.sounds += data[RTP_HEADER:].count(0xFF) < len(data) - RTP_HEADER
+        if self._last is not None:
+            self.gap = max(self.gap, now - self._last)
+        self._last = now
+
+    def heard(self) -> dict[str, Any]:
+        return {"sounds": self.sounds, "gap": round(self.gap, 3)}
 
 
 class FarEnd(asyncio.DatagramProtocol):
@@ -207,7 +233,10 @@ class FarEnd(asyncio.DatagramProtocol):
     async def _accept(self, call: Call) -> None:
         host, _ = self._at(call)
         at = f"IN IP{6 if ':' in host else 4} {host}"
-        sdp = f"v=0\r\no=far 1 1 {at}\r\ns=-\r\nc={at}\r\nt=0 0\r\nm=audio 9 RTP/AVP 0\r\n"
+        loop = asyncio.get_running_loop()
+        _, call.ear = await loop.create_datagram_endpoint(Ear, local_addr=(host, 0))
+        port = call.ear.transport.get_extra_info("sockname")[1]
+        sdp = f"v=0\r\no=far 1 1 {at}\r\ns=-\r\nc={at}\r\nt=0 0\r\nm=audio {port} RTP/AVP 0\r\n"
         headers = [*self._contact(call), ("Content-Type", "application/sdp")]
         call.answer = response_to(call.invite, 200, "OK", to_tag="far", headers=headers, body=sdp.encode())
         self.write(event="answered", attempt=call.attempt)
@@ -244,7 +273,10 @@ class FarEnd(asyncio.DatagramProtocol):
     def _end(self, call: Call, by: str) -> None:
         if not call.over:
             call.over = True
-            self.write(event="ended", attempt=call.attempt, by=by, answered=call.answered)
+            heard = call.ear.heard() if call.ear is not None else {}
+            self.write(event="ended", attempt=call.attempt, by=by, answered=call.answered, **heard)
+            if call.ear is not None:
+                call.ear.transport.close()
             self._start(self._forget(call))
 
     async def _forget(self, call: Call) -> None:

@@ -355,7 +355,8 @@ class SipSwitch:
             try:
                 await self._facts.count_minutes(self._board)
                 trunking = await self._facts.trunking()
-                await self._shelf.refresh(trunking.active)
+                talking = {line.vdn_id for line in self._lines.values()}
+                await self._shelf.refresh(trunking.active | talking)
                 self._learn(trunking)
             except StoreUnavailable as error:
                 log.warning("store unavailable", doing="look at the trunks", reason=str(error))
