@@ -11,14 +11,18 @@ from test_sip_bounds import (
     no_call_of_an_overtaken_engine,
     no_failover_after_a_pause,
     no_failover_without_the_database,
+    stops_at_a_denial,
     stops_at_a_pause,
+    stops_at_a_removal,
 )
 from test_sip_calls import (
     answered_when_forgotten,
     frozen_in_the_middle_of_a_launch,
     outlives_freezes,
+    survives_database_kills,
     survives_kills,
 )
+from test_sip_survival import database_stands_still_and_dies, survives
 from test_sip_takeover import takes_over
 
 pytestmark = pytest.mark.long
@@ -108,6 +112,36 @@ def test_an_invite_that_is_repeated_after_a_freeze_is_seen(
         no_call_of_an_overtaken_engine(database, place, source)
 
 
+# -- a database that is killed ------------------------------------------------------------------------------
+
+
+def test_a_campaign_that_is_looked_at_late_after_an_outage_is_seen(serve: Serve, mutate: Mutate) -> None:
+    source = mutate(("dialing/words.py", "RETRY: Final = 1.0\n", "RETRY: Final = 12.0\n"))
+    with pytest.raises(AssertionError, match="dialing goes on late"):
+        survives_database_kills(serve, 2, source)
+
+
+LOOK_FAILED = (
+    '                log.warning("store unavailable", doing="look at the trunks", reason=str(error))\n'
+)
+
+
+def test_calls_that_are_hung_up_without_the_database_are_seen(serve: Serve, mutate: Mutate) -> None:
+    hang_up = "                for line in list(self._lines.values()):\n                    line.hang_up()\n"
+    source = mutate(("switch/sip.py", LOOK_FAILED, LOOK_FAILED + hang_up))
+    with pytest.raises(AssertionError, match=r"ended before the blow|before the end of the prompt"):
+        survives(serve, database_stands_still_and_dies, source=source)
+
+
+def test_audio_that_waits_for_the_database_is_seen(serve: Serve, mutate: Mutate) -> None:
+    source = mutate(
+        ("switch/sip.py", "import contextlib\n", "import contextlib\nimport time\n"),
+        ("switch/sip.py", LOOK_FAILED, LOOK_FAILED + "                time.sleep(1)\n"),
+    )
+    with pytest.raises(AssertionError, match="the audio was interrupted"):
+        survives(serve, database_stands_still_and_dies, source=source)
+
+
 # -- a trunk that refuses ----------------------------------------------------------------------------------
 
 
@@ -131,6 +165,21 @@ def test_a_failover_without_the_database_is_seen(serve: Serve, mutate: Mutate) -
     )
     with pytest.raises(AssertionError, match="calls without the database"):
         no_failover_without_the_database(serve, source)
+
+
+# -- destinations and trunks -------------------------------------------------------------------------------
+
+LOOKED_AT_SELDOM = ("switch/sip.py", "_LOOK_EVERY: Final = 1.0\n", "_LOOK_EVERY: Final = 10.0\n")
+
+
+def test_a_denial_that_is_noticed_late_is_seen(serve: Serve, mutate: Mutate) -> None:
+    with pytest.raises(AssertionError, match="calls after the bound"):
+        stops_at_a_denial(serve, mutate(LOOKED_AT_SELDOM))
+
+
+def test_a_removal_that_is_noticed_late_is_seen(serve: Serve, mutate: Mutate) -> None:
+    with pytest.raises(AssertionError, match="calls after the bound"):
+        stops_at_a_removal(serve, mutate(LOOKED_AT_SELDOM))
 
 
 # -- a pause -----------------------------------------------------------------------------------------------

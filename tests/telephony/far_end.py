@@ -6,8 +6,9 @@ The last two digits of the number decide, as at the simulated carrier (`outdial.
 known here: 12 says nothing for `late` seconds, then 503; 13 rings for `late` seconds whatever a CANCEL says,
 then it answers. The log has that carrier's format, so the same proofs read it; its `attempt` is what the
 Call-ID begins with, its `connection` the port that the INVITE came from. Ends of calls are told apart by
-`by`: caller, callee, nobody; and say what was heard: packets with a sound, the longest `gap` in seconds. What a call was is forgotten `give_up` seconds after its end: the same INVITE is
-a new call then (RFC 3261 §17.2.1, timer H).
+`by`: caller, callee, nobody; and say what was heard: packets with a sound, the longest `gap` in seconds.
+What a call was is forgotten `give_up` seconds after its end: the same INVITE is a new call then (RFC 3261
+§17.2.1, timer H).
 """
 
 from __future__ import annotations
