@@ -32,9 +32,10 @@ class Shelf:
     def __init__(self) -> None:
         self.flows: dict[str, Flow] = {}
         self.prompts: dict[str, bytes] = {}
+        self.wanted: frozenset[int] = frozenset()
 
     async def refresh(self, vdn_ids: Collection[int]) -> None:
-        return
+        self.wanted = frozenset(vdn_ids)
 
     def flow_for(self, vdn_id: int, device_sign: str) -> Flow | None:
         return self.flows.get(device_sign, flow.WITHOUT_FLOW if not device_sign else None)

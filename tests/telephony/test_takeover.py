@@ -7,6 +7,8 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
@@ -15,7 +17,8 @@ from caller import VDN, Caller, trunk_to
 from sipp import free_port
 
 from outdial.errors import SwitchError
-from outdial.model import Fate, Inquiry, OpenCall
+from outdial.model import Answered, Fate, Inquiry, OpenCall
+from outdial.sip.endpoint import Endpoint
 from outdial.sip.locate import Target
 from outdial.sip.resolver import Resolver
 from outdial.sip.words import Hop
@@ -124,3 +127,46 @@ async def test_no_call_leaves_before_its_sender_is_announced(far: Far) -> None:
     caller.place(ANSWERS)
     await caller.until(lambda: far.said("answered") == 1)
     await caller.switch.close()
+
+
+# -- what running calls need -------------------------------------------------------------------------------
+
+
+async def test_flows_and_prompts_stay_while_calls_need_them(far: Far) -> None:
+    """A pause of the VDN's last campaign takes nothing from the calls that run."""
+    async with Caller(trunk_to(far.port)) as caller:
+        attempt = caller.place(ANSWERS)
+        await caller.until(lambda: caller.of(attempt, Answered))
+        caller.trunking = replace(caller.trunking, active=frozenset({9}))
+        await caller.until(lambda: caller.shelf.wanted == {VDN, 9})
+        caller.switch.hang_up(attempt)
+        await caller.end_of(attempt)
+        await caller.until(lambda: caller.shelf.wanted == {9})
+
+
+async def test_what_is_sent_while_a_connection_comes_about_arrives() -> None:
+    """Nothing over TCP is resent: the BYEs of a dead engine's calls all go to one new connection."""
+    heard, over = bytearray(), asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            while data := await reader.read(1 << 16):
+                heard.extend(data)
+        writer.close()
+        over.set()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    hop = Hop("tcp", "127.0.0.1", server.sockets[0].getsockname()[1])
+    endpoint = Endpoint([("127.0.0.1", 0)])
+    await endpoint.start()
+    words = [f"{n:03}" for n in range(200)]
+    for word in words:
+        endpoint._send(word.encode(), hop)
+    async with asyncio.timeout(5):
+        while len(heard) < 600:  # the server tells no event
+            await asyncio.sleep(0.01)
+    assert bytes(heard) == "".join(words).encode()
+    await endpoint.close()
+    await over.wait()
+    server.close()
+    await server.wait_closed()
