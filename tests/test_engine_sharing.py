@@ -463,7 +463,7 @@ async def test_who_placed_a_call_is_known_after_any_number_of_heirs(house: House
     campaign_id = await house.campaign()
     (contact_id,) = await house.add(campaign_id, ["860001"])
     calls, minute = house.store.calls, timedelta(minutes=1)
-    runs = [await calls.begin_epoch("h", n, minute) for n in (1, 2, 3)]
+    runs = [await calls.begin_epoch("h", n, minute) for n in (1, 2, 3, 4)]
     await calls.announce(runs[0], {"127.0.0.1": "127.0.0.2:5060"})
     await calls.announce(runs[0], {"::1": "[::1]:5060"})
     await calls.announce(runs[1], {"127.0.0.1": "127.0.0.3:5060"})

@@ -155,11 +155,13 @@ async def test_a_number_is_ready_when_it_is_due_whatever_else_takes_time(
 async def test_a_number_that_comes_to_wait_meanwhile_is_seen(house: House) -> None:
     """The next due time is looked up every second."""
     campaign_id = await house.campaign(state=CampaignState.SUSPENDED)
-    await house.add(campaign_id, ["860001"])
+    await house.add(campaign_id, ["860001", "860002"])
+    waits = "UPDATE contact SET state = 'waiting', due_at = now() + $2 WHERE called = $1"
+    await house.sql.execute(waits, "860002", timedelta(hours=1))
     running = asyncio.create_task(Upkeep(house.store).run(asyncio.Event()))
     await asyncio.sleep(0.2)
-    await house.sql.execute("UPDATE contact SET state = 'waiting', due_at = now() + interval '1.3 s'")
-    due = await house.sql.fetchval("SELECT due_at FROM contact")
-    await house.until(lambda: house.sql_is("SELECT state = 'ready' FROM contact"), 5)
+    await house.sql.execute(waits, "860001", timedelta(seconds=1.3))
+    due = await house.sql.fetchval("SELECT min(due_at) FROM contact")
+    await house.until(lambda: house.sql_is("SELECT state = 'ready' FROM contact WHERE called = '860001'"), 5)
     assert (utc_now() - due).total_seconds() < PROMOTED_WITHIN
     running.cancel()

@@ -129,6 +129,20 @@ async def test_no_call_leaves_before_its_sender_is_announced(far: Far) -> None:
     await caller.switch.close()
 
 
+async def test_no_call_leaves_from_an_address_that_has_changed_since(far: Far) -> None:
+    """Until the new one is announced. Here the one by which peers reach us takes the place of a new route."""
+    async with Caller(trunk_to(far.port)) as caller:
+        caller.store_away = True
+        caller.endpoint._external = "127.0.0.9"
+        with pytest.raises(SwitchError):
+            caller.place(ANSWERS)
+        caller.store_away = False
+        await caller.until(lambda: caller.announced == {"127.0.0.1": f"127.0.0.9:{caller.port}"})
+        await caller.until(lambda: caller.switch.room(VDN).calls > 0)
+        caller.place(ANSWERS)
+        await caller.until(lambda: far.said("answered") == 1)
+
+
 # -- what running calls need -------------------------------------------------------------------------------
 
 
