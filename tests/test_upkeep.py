@@ -128,15 +128,16 @@ async def test_a_step_that_fails_does_not_hold_up_the_others(
     await asyncio.wait_for(running, 2)
 
 
+async def slow() -> list[tuple[int, int]]:
+    """A step that takes its time."""
+    await asyncio.sleep(60)
+    return []
+
+
 async def test_a_number_is_ready_when_it_is_due_whatever_else_takes_time(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A step may take as long as a request to the store, 5 s; a round would begin 1 s later."""
-
-    async def slow() -> list[tuple[int, int]]:
-        await asyncio.sleep(60)
-        return []
-
     monkeypatch.setattr(house.store.campaigns, "overdue", slow)
     campaign_id = await house.campaign(state=CampaignState.SUSPENDED)
     await house.add(campaign_id, ["860001", "860002"])
@@ -152,8 +153,11 @@ async def test_a_number_is_ready_when_it_is_due_whatever_else_takes_time(
     running.cancel()
 
 
-async def test_a_number_that_comes_to_wait_meanwhile_is_seen(house: House) -> None:
+async def test_a_number_that_comes_to_wait_meanwhile_is_seen(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The next due time is looked up every second."""
+    monkeypatch.setattr(house.store.campaigns, "overdue", slow)
     campaign_id = await house.campaign(state=CampaignState.SUSPENDED)
     await house.add(campaign_id, ["860001", "860002"])
     waits = "UPDATE contact SET state = 'waiting', due_at = now() + $2 WHERE called = $1"
