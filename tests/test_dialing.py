@@ -44,6 +44,7 @@ from outdial.model import (
     Disposition,
     Ended,
     Fate,
+    HeldBy,
     HungUpBy,
     Inquiry,
     Recycle,
@@ -807,7 +808,7 @@ def test_a_restriction_counts_calls_one_by_one_and_then_postpones() -> None:
     hour = NOON - HOUR / 2
     found = chosen(*map(candidate, (1, 2, 3)), n1=Listing(2, "hour", hour, 1))
     assert [one.contact_id for _, one in found.dial] == [1]
-    assert found.postponed == [(2, NOON + HOUR / 2), (3, NOON + HOUR / 2)]
+    assert found.postponed == [(2, NOON + HOUR / 2, HeldBy.BLACKLIST), (3, NOON + HOUR / 2, HeldBy.BLACKLIST)]
     assert found.counted == {"1": Listing(2, "hour", hour, 2)}
 
 
@@ -819,12 +820,12 @@ def test_a_new_hour_counts_from_nothing() -> None:
 def test_a_restriction_a_day_postpones_to_local_midnight() -> None:
     midnight = NOON.replace(hour=18, minute=30)
     found = chosen(candidate(1), n1=Listing(1, "day", midnight - DAY, 1))
-    assert found == Selection(postponed=[(1, midnight)])
+    assert found == Selection(postponed=[(1, midnight, HeldBy.BLACKLIST)])
 
 
 def test_a_clock_that_went_back_allows_no_more_calls() -> None:
     found = chosen(candidate(1), n1=Listing(1, "hour", NOON + HOUR / 2, 1))
-    assert found.postponed == [(1, NOON + HOUR / 2)]
+    assert found.postponed == [(1, NOON + HOUR / 2, HeldBy.BLACKLIST)]
 
 
 def test_a_restricted_number_for_which_there_is_no_room_is_not_counted() -> None:
@@ -850,9 +851,9 @@ def test_a_number_over_a_cap_waits_until_it_may_be_called_again() -> None:
     """Sliding minute and hour: the call that is in the way must be that old."""
     calls = {"1": [NOON - HOUR / 2, NOON - timedelta(seconds=20)]}
     found = chosen(candidate(1), caps=Caps(per_minute=1), calls=calls)
-    assert found == Selection(postponed=[(1, NOON + timedelta(seconds=40))])
+    assert found == Selection(postponed=[(1, NOON + timedelta(seconds=40), HeldBy.CAP)])
     found = chosen(candidate(1), caps=Caps(per_minute=1, per_hour=2), calls=calls)
-    assert found.postponed == [(1, NOON + HOUR / 2)]
+    assert found.postponed == [(1, NOON + HOUR / 2, HeldBy.CAP)]
     assert chosen(candidate(1), caps=Caps(per_minute=2, per_hour=3), calls=calls).called == {"1": 1}
 
 
@@ -860,7 +861,9 @@ def test_the_day_of_a_cap_is_the_vdns() -> None:
     """In Kolkata it is 17:30; midnight was at 18:30 UTC of the day before."""
     midnight = NOON.replace(hour=18, minute=30)
     caps = Caps(per_day=1)
-    assert chosen(candidate(1), caps=caps, calls={"1": [midnight - DAY]}).postponed == [(1, midnight)]
+    assert chosen(candidate(1), caps=caps, calls={"1": [midnight - DAY]}).postponed == [
+        (1, midnight, HeldBy.CAP)
+    ]
     before = [midnight - DAY - timedelta(seconds=1)]
     assert chosen(candidate(1), caps=caps, calls={"1": before}).called == {"1": 1}
 
@@ -868,7 +871,7 @@ def test_the_day_of_a_cap_is_the_vdns() -> None:
 def test_copies_of_a_number_in_one_claim_count_one_by_one() -> None:
     found = chosen(*map(candidate, (1, 2, 3)), caps=Caps(per_day=2))
     assert [one.contact_id for _, one in found.dial] == [1, 2]
-    assert [contact_id for contact_id, _ in found.postponed] == [3]
+    assert [contact_id for contact_id, *_ in found.postponed] == [3]
     assert found.called == {"1": 2}
 
 
@@ -876,7 +879,7 @@ def test_a_number_over_a_cap_does_not_use_its_restriction() -> None:
     found = chosen(
         candidate(1), caps=Caps(per_hour=1), calls={"1": [NOON]}, n1=Listing(5, "hour", NOON - HOUR / 2, 1)
     )
-    assert found == Selection(postponed=[(1, NOON + HOUR)])
+    assert found == Selection(postponed=[(1, NOON + HOUR, HeldBy.CAP)])
 
 
 def test_without_room_nothing_is_counted() -> None:

@@ -17,17 +17,18 @@ import asyncpg
 import pytest
 
 from callhouse import Carrier, House
-from outdial.dialing import Candidate, Remember
+from outdial.dialing import Candidate, Now, Remember
+from outdial.dialing.call import found
 from outdial.errors import StoreUnavailable
 from outdial.model import (
     Answered,
-    BlacklistEntry,
     CallRecord,
     CampaignState,
     Caps,
     Disposition,
     Ended,
     Fate,
+    HeldBy,
     Inquiry,
     OpenCall,
     Room,
@@ -36,6 +37,7 @@ from outdial.model import (
 from outdial.reasons import reasons
 from outdial.store.postgres import utc_now
 from outdial.store.store import Store
+from outdial.switch import Announce
 from outdial.switch.simulated import SimulatedSwitch
 
 QUICK = ("--ring", "0.02", "--talk", "0.05", "--drop", "0.1")
@@ -53,7 +55,9 @@ class Careful(SimulatedSwitch):
         self.said: list[tuple[str, object]] = []
         self.asked: list[OpenCall] = []
 
-    async def start(self, on_event: Callable[[SwitchEvent], None], on_down: Callable[[], None]) -> None:
+    async def start(
+        self, on_event: Callable[[SwitchEvent], None], on_down: Callable[[], None], announce: Announce
+    ) -> None:
         def heard(event: SwitchEvent) -> None:
             if isinstance(event, Ended):
                 self.alive.discard(event.attempt_id)
@@ -63,7 +67,7 @@ class Careful(SimulatedSwitch):
                 event = Answered(event.attempt_id, dialog=f"dialog {event.attempt_id}")
             on_event(event)
 
-        await super().start(heard, on_down)
+        await super().start(heard, on_down, announce)
 
     def room(self, vdn_id: int) -> Room:
         return Room("north", self.channels - len(self.alive))
@@ -413,12 +417,14 @@ async def test_the_store_knows_what_holds_a_campaign_back(house: House, carrier:
     assert await house.store.calls.facts(2, campaign_id) is None
     ids = await house.add(campaign_id, ["860001", "860002", "860003", "860004"])
     assert await causes(house, campaign_id) == ["suspended", "no-engine"]
-    later = "UPDATE contact SET state = 'waiting', due_at = now() + interval '1 h' WHERE contact_id = $1"
-    for contact_id in ids[:3]:
-        await house.sql.execute(later, contact_id)
-    await house.store.blacklist.add([BlacklistEntry(1, "860001", restrict_times=1, restrict_period="day")])
-    await house.sql.execute("INSERT INTO called_count VALUES (1, '860002', '{}', now())")
-    await house.sql.execute("UPDATE contact SET attempts = 1 WHERE contact_id = $1", ids[2])
+    later = "UPDATE contact SET state = 'waiting', due_at = now() + $2, held_by = $3 WHERE contact_id = $1"
+    for hours, (contact_id, held_by) in enumerate(zip(ids, ("blacklist", "cap", None), strict=False), 1):
+        await house.sql.execute(later, contact_id, timedelta(hours=hours), held_by)
+    known = await house.store.calls.facts(1, campaign_id)
+    assert known is not None
+    assert [one.numbers for one in (known.restricted, known.capped, known.retry)] == [1, 1, 1]
+    due = await house.sql.fetch("SELECT due_at FROM contact WHERE state = 'waiting' ORDER BY due_at")
+    assert [one.first_at for one in (known.restricted, known.capped, known.retry)] == [*(d[0] for d in due)]
     found = await causes(house, campaign_id)
     assert found == ["suspended", "retry", "restricted", "number-cap", "no-engine"]
     carrier.end()
@@ -430,3 +436,49 @@ async def test_the_store_knows_what_holds_a_campaign_back(house: House, carrier:
     await house.until(lambda: house.sql_is("SELECT last_launch_at IS NOT NULL FROM campaign"))
     await house.until(lambda: house.sql_is("SELECT count(*) = 1 FROM call_result"))
     assert await causes(house, campaign_id) == ["retry", "restricted", "number-cap", "pace"]
+
+
+async def test_what_a_number_waits_for_stands_with_it_until_it_is_ready(house: House) -> None:
+    """After that it may come to wait for something else."""
+    campaign_id = await house.campaign()
+    ids = await house.add(campaign_id, ["860001", "860002"])
+    epoch = await house.store.calls.begin_epoch("h", 1, timedelta(minutes=1))
+    async with house.store.calls.claiming(1, campaign_id, epoch) as claim:
+        assert claim is not None
+        for contact_id, held_by in zip(ids, HeldBy, strict=True):
+            await claim.postpone(contact_id, utc_now() + timedelta(hours=1), held_by)
+    held = "SELECT held_by FROM contact ORDER BY contact_id"
+    assert [row["held_by"] for row in await house.sql.fetch(held)] == ["blacklist", "cap"]
+    assert await causes(house, campaign_id) == ["restricted", "number-cap", "switch-down"]
+    await house.sql.execute("UPDATE contact SET due_at = now()")
+    assert await house.store.calls.promote() == 2
+    assert [row["held_by"] for row in await house.sql.fetch(held)] == [None, None]
+
+
+# -- what a run says of where its calls come from --------------------------------------------------------
+
+
+async def test_who_placed_a_call_is_known_after_any_number_of_heirs(house: House) -> None:
+    """A second engine that dies before it cancelled anything leaves what the first one placed."""
+    campaign_id = await house.campaign()
+    (contact_id,) = await house.add(campaign_id, ["860001"])
+    calls, minute = house.store.calls, timedelta(minutes=1)
+    runs = [await calls.begin_epoch("h", n, minute) for n in (1, 2, 3, 4)]
+    await calls.announce(runs[0], {"127.0.0.1": "127.0.0.2:5060"})
+    await calls.announce(runs[0], {"::1": "[::1]:5060"})
+    await calls.announce(runs[1], {"127.0.0.1": "127.0.0.3:5060"})
+    await house.intend(campaign_id, contact_id, epoch=runs[0])
+    for dead, heir in pairwise(runs):
+        await calls.fence_dead(heir, [dead])
+        (adopted,) = await calls.adopt(await calls.open_attempts([dead]), heir)
+        assert adopted.sent_by == {"127.0.0.1": "127.0.0.2:5060", "::1": "[::1]:5060"}
+    assert found(adopted, Now(utc_now(), 0.0)).open().sent_by == adopted.sent_by
+
+
+async def test_a_call_of_a_run_that_announced_nothing(house: House) -> None:
+    """As runs before this version did, and the simulated carrier does."""
+    campaign_id = await house.campaign()
+    (contact_id,) = await house.add(campaign_id, ["860001"])
+    await house.intend(campaign_id, contact_id, epoch=77)
+    ((one),) = await house.store.calls.open_attempts([77])
+    assert one.attempt.sent_by == {}

@@ -16,7 +16,7 @@ from outdial.model import (
     SpecialDateKind,
     TrunkState,
 )
-from outdial.reasons import Cause, Facts, Held, reasons
+from outdial.reasons import COUNTED, Cause, Facts, Held, Reason, reasons
 from playbook import ALWAYS, NOON, campaign
 
 SECOND = timedelta(seconds=1)
@@ -32,7 +32,13 @@ LATER = NOON + MINUTE
 
 def facts(*, of: dict[str, Any] | None = None, **changes: Any) -> Facts:
     """A campaign that nothing holds back, but for the changes."""
-    given: dict[str, Any] = {"time_zone": "UTC", "trunk_group": "main", "due": 5, "engines": (UP,), **changes}
+    given: dict[str, Any] = {
+        "time_zone": "UTC",
+        "trunk_group": "main",
+        "due": True,
+        "engines": (UP,),
+        **changes,
+    }
     return Facts(campaign(**(of or {})), **given)
 
 
@@ -49,9 +55,9 @@ CASES = [
         facts(of={"special_dates": (TODAY,), "special_windows": MORNING}),
         NOON + timedelta(hours=12),
     ),
-    (Cause.NOTHING_LEFT, facts(due=0), None),
-    (Cause.ALL_DIALING, facts(due=0, dialing=3), None),
-    (Cause.RETRY, facts(due=0, retry=Held(3, LATER)), LATER),
+    (Cause.NOTHING_LEFT, facts(due=False), None),
+    (Cause.ALL_DIALING, facts(due=False, in_flight=3), None),
+    (Cause.RETRY, facts(due=False, retry=Held(3, LATER)), LATER),
     (Cause.RESTRICTED, facts(restricted=Held(1, LATER)), LATER),
     (Cause.NUMBER_CAP, facts(capped=Held(2, LATER)), LATER),
     (Cause.REFUSED, facts(refused=2), None),
@@ -99,7 +105,7 @@ def test_nothing_holds_back_a_campaign_that_may_call(given: Facts) -> None:
 def test_all_causes_are_named_at_once_the_widest_first() -> None:
     given = facts(
         of={"state": CampaignState.SUSPENDED, "windows": MORNING, "max_channels": 1},
-        **{"due": 0, "retry": Held(2, LATER), "in_flight": 1, "engines": ()},
+        **{"due": False, "retry": Held(2, LATER), "in_flight": 1, "engines": ()},
     )
     assert [one.cause for one in reasons(given, NOON)] == [
         *(Cause.SUSPENDED, Cause.OUTSIDE_HOURS, Cause.RETRY, Cause.MAX_CHANNELS, Cause.NO_ENGINE)
@@ -108,9 +114,18 @@ def test_all_causes_are_named_at_once_the_widest_first() -> None:
 
 def test_a_part_of_the_numbers_is_told_from_all_of_them() -> None:
     [some] = reasons(facts(retry=Held(2, LATER)), NOON)
-    [every] = reasons(facts(due=0, retry=Held(2, LATER)), NOON)
+    [every] = reasons(facts(due=False, retry=Held(2, LATER)), NOON)
     assert some.sentence == "2 numbers wait for their next try"
     assert every.sentence == "all 2 numbers left wait for their next try"
+
+
+def test_what_goes_beyond_the_count_is_said_to() -> None:
+    [some] = reasons(facts(refused=COUNTED), NOON)
+    assert some.sentence.startswith("10000 or more numbers ended")
+    [every] = reasons(facts(due=False, capped=Held(COUNTED, LATER)), NOON)
+    assert every == Reason(
+        Cause.NUMBER_CAP, "all 10000 or more numbers left were called as often as the VDN allows", LATER
+    )
 
 
 def test_a_trunk_of_another_group_is_no_reason() -> None:

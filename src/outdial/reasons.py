@@ -9,9 +9,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
 
 from outdial import calendar, pacing
 from outdial.model import Campaign, CampaignState, EngineStanding, TrunkState
+
+COUNTED: Final = 10_000
+"""Numbers of one kind that are counted; what goes beyond is not looked at."""
 
 
 class Cause(StrEnum):
@@ -59,18 +63,17 @@ class Held:
 class Facts:
     """What is known of a campaign at one moment.
 
-    Numbers: `due` now; later because of a retry, a blacklist `restricted`ion or a `capped` number of the VDN;
-    `dialing`; and `refused`: ended, since no trunk may call them. `in_flight`: attempts that have not ended.
-    `engines`: what each that is alive says.
+    `due`: some number is due now. Others are later because of a retry, a blacklist `restricted`ion or a
+    `capped` number of the VDN, or are `refused`: ended, since no trunk may call them; each kind is counted up
+    to `COUNTED`. `in_flight`: calls that have not ended. `engines`: what each that is alive says.
     """
 
     campaign: Campaign
     time_zone: str
-    due: int = 0
+    due: bool = False
     retry: Held = Held()
     restricted: Held = Held()
     capped: Held = Held()
-    dialing: int = 0
     refused: int = 0
     in_flight: int = 0
     engines: tuple[EngineStanding, ...] = ()
@@ -116,10 +119,10 @@ def _hours(facts: Facts, now: datetime) -> Iterator[Reason]:
 def _numbers(facts: Facts) -> Iterator[Reason]:
     """What its numbers wait for."""
     later = facts.retry.numbers + facts.restricted.numbers + facts.capped.numbers
-    if not facts.due + later + facts.dialing:
+    if not (facts.due or later or facts.in_flight):
         yield Reason(Cause.NOTHING_LEFT, "no number is left to call: add some")
-    elif not facts.due + later:
-        yield Reason(Cause.ALL_DIALING, f"all {facts.dialing} numbers left are being dialed")
+    elif not (facts.due or later):
+        yield Reason(Cause.ALL_DIALING, f"all {facts.in_flight} numbers left are being dialed")
     for cause, held, why in (
         (Cause.RETRY, facts.retry, "wait for their next try"),
         (Cause.RESTRICTED, facts.restricted, "have used up what the blacklist allows them"),
@@ -128,12 +131,17 @@ def _numbers(facts: Facts) -> Iterator[Reason]:
         if held.numbers:
             yield Reason(cause, f"{_all(held, facts)} {why}", held.first_at)
     if facts.refused:
-        yield Reason(Cause.REFUSED, f"{facts.refused} numbers ended without a call: no trunk may call them")
+        ended = f"{_count(facts.refused)} numbers ended without a call"
+        yield Reason(Cause.REFUSED, f"{ended}: no trunk may call them")
 
 
 def _all(held: Held, facts: Facts) -> str:
-    every = not facts.due + facts.dialing
-    return f"all {held.numbers} numbers left" if every else f"{held.numbers} numbers"
+    count = _count(held.numbers)
+    return f"{count} numbers" if facts.due or facts.in_flight else f"all {count} numbers left"
+
+
+def _count(numbers: int) -> str:
+    return f"{numbers}" if numbers < COUNTED else f"{COUNTED} or more"
 
 
 def _limits(facts: Facts, now: datetime) -> Iterator[Reason]:

@@ -30,6 +30,10 @@ _CHUNKS: Final = 10
 """Chunks of contacts (1,000 each) of one campaign in one round: claims and adds get their turn between."""
 
 
+_LEAST: Final = 0.1
+"""Seconds between two looks for numbers that are due: each wakes the engines."""
+
+
 class Upkeep:
     """One process's share of the upkeep."""
 
@@ -40,12 +44,32 @@ class Upkeep:
         self._now = now
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Do a round every second until `stop` is set; what a round could not do, the next does."""
+        """Do a round every second until `stop` is set; what a round could not do, the next does.
+
+        Numbers become ready when they are due, and wait for no round.
+        """
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._promote_on(stop))
+            while not stop.is_set():
+                await self.round()
+                await _pause(stop, self._every)
+
+    async def _promote_on(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
-            await self.round()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._every):
-                    await stop.wait()
+            wait = self._every
+            try:
+                await self._promote()
+                wait = await self._until_due()
+            except (StoreUnavailable, CommitUnknown) as error:
+                log.warning("upkeep failed", step="promote", reason=str(error))
+            await _pause(stop, wait)
+
+    async def _until_due(self) -> float:
+        """Seconds until the next number is due, and not beyond a round: one may be added meanwhile."""
+        due = await self._store.calls.next_due()
+        if due is None:
+            return self._every
+        return min(self._every, max(_LEAST, (due - self._now()).total_seconds()))
 
     async def round(self) -> None:
         """Every step once. One that fails is logged and does not hold up the others."""
@@ -98,3 +122,10 @@ class Upkeep:
 
     async def _remove_deleted(self) -> None:
         await self._store.campaigns.remove_deleted()
+
+
+async def _pause(stop: asyncio.Event, seconds: float) -> None:
+    """Wait so long, or until `stop` is set."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await stop.wait()

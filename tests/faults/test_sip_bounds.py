@@ -94,9 +94,8 @@ def command(server: Server, *arguments: str) -> datetime:
     return utc_now()
 
 
-def test_a_denied_destination_is_not_called(serve: Serve) -> None:
-    """The numbers wait: they are called once it is allowed again."""
-    with dialing(serve, 2000) as (server, log, _, _):
+def stops_at_a_denial(serve: Serve, source: Path | None = None) -> None:
+    with dialing(serve, 2000, source) as (server, log, _, _):
         none_after(log, command(server, "destination", "deny", "--vdn", "1", "any"), FOLLOWS_WITHIN)
         waiting = server.rows("SELECT count(*) AS n FROM contact WHERE state = 'ready'")[0]["n"]
         assert waiting == 2000 - log.placed
@@ -104,15 +103,24 @@ def test_a_denied_destination_is_not_called(serve: Serve) -> None:
         launched(log)
 
 
-def test_a_trunk_that_is_removed_takes_no_call(serve: Serve) -> None:
-    """Calls that run go on to their end."""
-    with dialing(serve, 2000) as (server, log, _, _):
+def test_a_denied_destination_is_not_called(serve: Serve) -> None:
+    """The numbers wait: they are called once it is allowed again."""
+    stops_at_a_denial(serve)
+
+
+def stops_at_a_removal(serve: Serve, source: Path | None = None) -> None:
+    with dialing(serve, 2000, source) as (server, log, _, _):
         none_after(log, command(server, "trunk", "remove", "far1"), FOLLOWS_WITHIN)
         wait_for(lambda: not log.look().alive, 10, "calls of the trunk do not end")
         query = "SELECT count(*) AS n FROM attempt WHERE ended_at IS NULL"
         wait_for(lambda: not server.rows(query)[0]["n"], 10, "attempts do not end", every=0.1)
         lost = "SELECT count(*) AS n FROM attempt WHERE disposition = 'UNKNOWN'"
         assert server.rows(lost)[0]["n"] == 0
+
+
+def test_a_trunk_that_is_removed_takes_no_call(serve: Serve) -> None:
+    """Calls that run go on to their end."""
+    stops_at_a_removal(serve)
 
 
 # -- a trunk that refuses late -----------------------------------------------------------------------------

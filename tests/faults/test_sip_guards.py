@@ -12,14 +12,19 @@ from test_sip_bounds import (
     no_failover_after_a_pause,
     no_failover_without_the_database,
     no_invite_of_an_overtaken_engine,
+    stops_at_a_denial,
     stops_at_a_pause,
+    stops_at_a_removal,
 )
 from test_sip_calls import (
     answered_when_forgotten,
     frozen_in_the_middle_of_a_launch,
     outlives_freezes,
+    survives_database_kills,
     survives_kills,
 )
+from test_sip_survival import database_stands_still_and_dies, survives
+from test_sip_takeover import takes_over
 
 pytestmark = pytest.mark.long
 
@@ -27,6 +32,7 @@ RINGING = ("04",)
 """Numbers that ring until the caller gives up."""
 
 PERMITTED = "permitted = await self._desk.permits(self._order)"
+IN_ITS_NAME = "Call.abandoned(replace(spec, via=orphan.sent_by.get(hop.host, spec.via)))"
 STALLED = "self.stalls, self._held = self.stalls + 1, True\n            return\n"
 
 
@@ -72,6 +78,16 @@ def test_a_late_answer_that_nobody_releases_is_seen(serve: Serve, mutate: Mutate
         answered_when_forgotten(serve, source)
 
 
+@pytest.mark.parametrize("transport", ["udp", "tcp"])
+def test_a_cancel_in_ones_own_name_is_seen(
+    database: str, place: Path, mutate: Mutate, transport: str
+) -> None:
+    """A far end knows a CANCEL by the sender of its INVITE."""
+    source = mutate(("switch/sip.py", IN_ITS_NAME, "Call.abandoned(spec)"))
+    with pytest.raises(AssertionError, match="10 calls stay open"):
+        takes_over(database, place, transport, source)
+
+
 # -- an engine that is frozen ------------------------------------------------------------------------------
 
 
@@ -97,6 +113,36 @@ def test_an_invite_that_is_repeated_after_a_freeze_is_seen(
         no_invite_of_an_overtaken_engine(database, place, source)
 
 
+# -- a database that is killed ------------------------------------------------------------------------------
+
+
+def test_a_campaign_that_is_looked_at_late_after_an_outage_is_seen(serve: Serve, mutate: Mutate) -> None:
+    source = mutate(("dialing/words.py", "RETRY: Final = 1.0\n", "RETRY: Final = 12.0\n"))
+    with pytest.raises(AssertionError, match="dialing goes on late"):
+        survives_database_kills(serve, 2, source)
+
+
+LOOK_FAILED = (
+    '                log.warning("store unavailable", doing="look at the trunks", reason=str(error))\n'
+)
+
+
+def test_calls_that_are_hung_up_without_the_database_are_seen(serve: Serve, mutate: Mutate) -> None:
+    hang_up = "                for line in list(self._lines.values()):\n                    line.hang_up()\n"
+    source = mutate(("switch/sip.py", LOOK_FAILED, LOOK_FAILED + hang_up))
+    with pytest.raises(AssertionError, match=r"ended before the blow|before the end of the prompt"):
+        survives(serve, database_stands_still_and_dies, source=source)
+
+
+def test_audio_that_waits_for_the_database_is_seen(serve: Serve, mutate: Mutate) -> None:
+    source = mutate(
+        ("switch/sip.py", "import contextlib\n", "import contextlib\nimport time\n"),
+        ("switch/sip.py", LOOK_FAILED, LOOK_FAILED + "                time.sleep(1)\n"),
+    )
+    with pytest.raises(AssertionError, match="the audio was interrupted"):
+        survives(serve, database_stands_still_and_dies, source=source)
+
+
 # -- a trunk that refuses ----------------------------------------------------------------------------------
 
 
@@ -120,6 +166,21 @@ def test_a_failover_without_the_database_is_seen(serve: Serve, mutate: Mutate) -
     )
     with pytest.raises(AssertionError, match="calls without the database"):
         no_failover_without_the_database(serve, source)
+
+
+# -- destinations and trunks -------------------------------------------------------------------------------
+
+LOOKED_AT_SELDOM = ("switch/sip.py", "_LOOK_EVERY: Final = 1.0\n", "_LOOK_EVERY: Final = 10.0\n")
+
+
+def test_a_denial_that_is_noticed_late_is_seen(serve: Serve, mutate: Mutate) -> None:
+    with pytest.raises(AssertionError, match="calls after the bound"):
+        stops_at_a_denial(serve, mutate(LOOKED_AT_SELDOM))
+
+
+def test_a_removal_that_is_noticed_late_is_seen(serve: Serve, mutate: Mutate) -> None:
+    with pytest.raises(AssertionError, match="calls after the bound"):
+        stops_at_a_removal(serve, mutate(LOOKED_AT_SELDOM))
 
 
 # -- a pause -----------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,28 +28,33 @@ LATE_REFUSAL, LATE_ANSWER, UNHEARD = ("12",), ("13",), ("14",)
 OPEN = "SELECT attempt_id::text AS id FROM attempt WHERE ended_at IS NULL"
 
 
-def over_sip() -> dict[str, Any]:
-    """The settings of a server that calls over SIP, at an address of its own."""
+def over_sip(host: str = "127.0.0.1") -> dict[str, Any]:
+    """The settings of a server that calls over SIP, at a port of its own."""
     return {
         "push_allow": "127.0.0.0/8",
         "switch": "sip",
-        "sip_listen": f"127.0.0.1:{free_port()}",
+        "sip_listen": f"{host}:{free_port()}",
         "rtp_ports": "21000-29999",
     }
 
 
 def free_port() -> int:
-    """A UDP port of loopback that was free a moment ago."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """A port of loopback that was free a moment ago, for UDP and for TCP."""
+    while True:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock, socket.socket() as other:
+            sock.bind(("127.0.0.1", 0))
+            port = int(sock.getsockname()[1])
+            with suppress(OSError):
+                other.bind(("127.0.0.1", port))
+                return port
 
 
 @contextmanager
-def far_end(folder: Path, port: int, **times: float) -> Iterator[CarrierLog]:
+def far_end(folder: Path, port: int, *, transport: str = "udp", **times: float) -> Iterator[CarrierLog]:
     """A far end as a process, with its `times` ring, talk, late, give_up in seconds; its log."""
     log = folder / f"far_end_{port}.jsonl"
     command = [sys.executable, str(FAR_END), "--port", str(port), "--log", str(log)]
+    command += ["--transport", transport]
     for name, seconds in times.items():
         command += [f"--{name.replace('_', '-')}", str(seconds)]
     process = subprocess.Popen(command)
@@ -61,13 +66,13 @@ def far_end(folder: Path, port: int, **times: float) -> Iterator[CarrierLog]:
         process.wait(10)
 
 
-def connect(dsn: str, *ports: int) -> None:
+def connect(dsn: str, *ports: int, **facts: Any) -> None:
     """A trunk to each of these far ends, tried in their order, and every destination allowed."""
 
     async def work() -> None:
         async with Store(dsn, None, size=1) as store:
             for nth, port in enumerate(ports, 1):
-                await store.trunks.add(trunk(f"far{nth}", port, position=nth))
+                await store.trunks.add(trunk(f"far{nth}", port, position=nth, **facts))
             await store.trunks.allow(VDN, ["any"])
 
     asyncio.run(work())

@@ -113,3 +113,31 @@ def test_numbers_that_were_due_later_wait(make_database: Callable[..., str]) -> 
             await conn.close()
 
     assert asyncio.run(states()) == ["waiting", "ready", "done"]
+
+
+def test_what_waits_when_0007_comes_is_told_apart(make_database: Callable[..., str]) -> None:
+    """As the query of `outdial campaign why` told it before."""
+    dsn = make_database("TEMPLATE template0")
+    waiting = """
+        INSERT INTO vdn VALUES (1, 'UTC', '2023-09', 20, 'keep', NULL, now());
+        INSERT INTO contact (vdn_id, contact_id, campaign_id, called, priority, state, due_at, attempts)
+        VALUES (1, 1, 1, '1', 3, 'waiting', now(), 1), (1, 2, 1, '2', 3, 'waiting', now(), 0),
+               (1, 3, 1, '3', 3, 'waiting', now(), 0), (1, 4, 1, '3', 3, 'waiting', now(), 1),
+               (1, 5, 1, '2', 3, 'ready', now(), 0);
+        INSERT INTO blacklist (vdn_id, number, restrict_times, restrict_period, created_at)
+        VALUES (1, '2', 1, 'day', now());
+        INSERT INTO called_count VALUES (1, '2', '{}', now()), (1, '3', '{}', now());
+    """
+
+    async def held() -> list[str | None]:
+        conn = await asyncpg.connect(dsn)
+        try:
+            return [row[0] for row in await conn.fetch("SELECT held_by FROM contact ORDER BY contact_id")]
+        finally:
+            await conn.close()
+
+    for version, _, text in migrate.migrations():
+        if version == 7:
+            asyncio.run(execute(dsn, waiting))
+        asyncio.run(execute(dsn, text))
+    assert asyncio.run(held()) == [None, "blacklist", "cap", None, None]

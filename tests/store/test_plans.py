@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
+from typing import Any
 
 import asyncpg
 import pytest
 
+from outdial.reasons import COUNTED
 from outdial.store.postgres import Postgres
 from outdial.store.queries import QUERIES
 
@@ -33,7 +36,7 @@ ANALYZE
 
 HOT = ["admit", "stored_answer", "due_contacts", "lock_entries", "intend", "withdraw", "settle", "key"]
 HOT += ["lock_campaigns_of", "histories", "promote", "idle_contacts", "recyclable"]
-HOT += ["remember", "in_flight", "records_page"]
+HOT += ["remember", "in_flight", "records_page", "next_due", "facts"]
 
 
 async def plan_of(sql: asyncpg.Connection, name: str) -> str:
@@ -114,3 +117,78 @@ async def test_the_promotion_walks_the_waiting_index_in_order(sql: asyncpg.Conne
     plan = await plan_of(sql, "promote")
     assert "Index Scan using contact_waiting on contact" in plan
     assert "Limit" in plan
+
+
+# -- why a campaign does not call --------------------------------------------------------------------------
+
+ONE_CAMPAIGN = """
+INSERT INTO vdn VALUES (1, 'UTC', '2023-09', 20, 'keep', NULL, now());
+INSERT INTO campaign (vdn_id, name, description, device_type, state, begin_at, end_at, caller_no,
+    max_alerting_time, windows, device_sign, call_count, call_interval, duplicates, on_unknown, created_at)
+SELECT 1, 'c' || n, '', 3, 'started', now(), now() + interval '1 day', '1', 30,
+       '{0,1440,NULL,NULL,NULL,NULL}', '', 1, 1, 'allow', 'count', now() FROM generate_series(1, 2) n;
+INSERT INTO contact (vdn_id, contact_id, campaign_id, called, priority, state, due_at)
+SELECT 1, -n, 2, n::text, 3, 'waiting', now() - interval '1 h' FROM generate_series(1, 30000) n;
+INSERT INTO attempt (vdn_id, attempt_id, campaign_id, contact_id, attempt_no, called, caller, epoch,
+    intent_at, ended_at)
+SELECT 1, gen_random_uuid(), 1, n, 1, '1', '1', 1, now(), now() FROM generate_series(1, 30000) n;
+INSERT INTO contact (vdn_id, contact_id, campaign_id, called, priority, state, due_at, held_by, disposition)
+SELECT 1, n, 1, n::text, 3,
+       CASE WHEN n % 10 < 6 THEN 'done' WHEN n % 10 = 9 THEN 'ready' ELSE 'waiting' END,
+       now() + n * interval '1 ms', CASE n % 10 WHEN 7 THEN 'blacklist' WHEN 8 THEN 'cap' END,
+       CASE WHEN n % 10 < 3 THEN 'NOT_ALLOWED' END
+FROM generate_series(1, {numbers}) n;
+ANALYZE
+"""
+"""A campaign of so many numbers: of ten, six have ended and one is due; the others wait, one for each cause.
+
+Another one's wait before them.
+"""
+
+OF_EACH_KIND = COUNTED
+"""Numbers counted of each of four kinds: retry, blacklist, cap, refused."""
+
+
+async def why(sql: asyncpg.Connection, numbers: int) -> dict[str, Any]:
+    """What the query does in a campaign of so many numbers, as EXPLAIN tells it."""
+    await sql.execute(ONE_CAMPAIGN.replace("{numbers}", str(numbers)))
+    await sql.execute("SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off")
+    await sql.execute(f"PREPARE why AS {QUERIES['facts']}")
+    explain = "EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) EXECUTE why(1, 1)"
+    async with sql.transaction():
+        await sql.execute(QUERIES["by_index"])
+        (found,) = json.loads(await sql.fetchval(explain))
+    return dict(found)
+
+
+def read(plan: dict[str, Any]) -> int:
+    """Rows of contacts and attempts that were read, those thrown away included."""
+    own = 0
+    if plan.get("Relation Name") in ("contact", "attempt"):
+        own = (plan["Actual Rows"] + plan.get("Rows Removed by Filter", 0)) * plan["Actual Loops"]
+    return int(own) + sum(read(one) for one in plan.get("Plans", ()))
+
+
+async def is_answered_by_a_part(sql: asyncpg.Connection, numbers: int) -> None:
+    found = await why(sql, numbers)
+    pages = found["Plan"]["Shared Hit Blocks"] + found["Plan"]["Shared Read Blocks"]
+    print(f"{numbers} numbers: {read(found['Plan'])} read, {pages} pages, {found['Execution Time']:.0f} ms")
+    assert read(found["Plan"]) <= 4 * OF_EACH_KIND + 1
+    assert pages <= 5 * OF_EACH_KIND
+    row = await sql.fetchrow(QUERIES["facts"], 1, 1)
+    counts = [row[name] for name in ("retries", "restricted", "capped", "refused")]
+    assert counts == [COUNTED] * 4
+    first = await sql.fetch("""SELECT min(due_at) FROM contact WHERE state = 'waiting' AND campaign_id = 1
+                               GROUP BY held_by ORDER BY min(due_at)""")
+    assert [row["retry_at"], row["restricted_at"], row["capped_at"]] == [one[0] for one in first]
+    assert row["due"] is True
+
+
+async def test_why_is_answered_by_a_part_of_a_large_campaign(sql: asyncpg.Connection) -> None:
+    """House rule: its work does not grow with the campaign's numbers; the first of each kind is exact."""
+    await is_answered_by_a_part(sql, 400_000)
+
+
+@pytest.mark.long
+async def test_why_is_answered_by_a_part_of_2_000_000_numbers(sql: asyncpg.Connection) -> None:
+    await is_answered_by_a_part(sql, 2_000_000)

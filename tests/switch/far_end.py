@@ -9,7 +9,7 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -98,11 +98,14 @@ class Listener:
     def heard(self, attempt_id: UUID) -> list[SwitchEvent]:
         return [event for event in self.events if event.attempt_id == attempt_id]
 
+    async def announce(self, sent_by: Mapping[str, str]) -> None:
+        raise AssertionError("the simulated carrier knows no sender")
+
     def down(self) -> None:
         self.downs += 1
 
     async def connect(self) -> None:
-        await self.switch.start(self.events.append, self.down)
+        await self.switch.start(self.events.append, self.down, self.announce)
         await until(lambda: self.switch.connected)
 
     async def inquire(self, attempt_ids: Sequence[UUID]) -> list[Inquiry | Ended]:

@@ -78,7 +78,7 @@ async def test_while_the_carrier_is_down_every_order_is_refused_and_none_is_kept
 ) -> None:
     """An order leaves at once or never (G3)."""
     listener = engines()
-    await listener.switch.start(listener.events.append, listener.down)
+    await listener.switch.start(listener.events.append, listener.down, listener.announce)
     refused = order("01")
     with pytest.raises(SwitchError, match="not connected"):
         listener.switch.originate(refused)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -14,10 +14,12 @@ from uuid import UUID, uuid4
 from sipp import DEADLINE, free_port
 
 from outdial import flow
+from outdial.errors import StoreUnavailable
 from outdial.flow import Flow
 from outdial.model import Answered, Attempt, Disposition, Ended, Originate, Ringing, SwitchEvent, Trunk
 from outdial.routing import Board
 from outdial.sip.endpoint import Endpoint
+from outdial.sip.resolver import Resolver
 from outdial.sip.rtp import MediaSession, PortRange, Ticker
 from outdial.sip.words import Hop
 from outdial.switch.sip import Facts, SipSwitch, Trunking
@@ -31,9 +33,10 @@ class Shelf:
     def __init__(self) -> None:
         self.flows: dict[str, Flow] = {}
         self.prompts: dict[str, bytes] = {}
+        self.wanted: frozenset[int] = frozenset()
 
     async def refresh(self, vdn_ids: Collection[int]) -> None:
-        return
+        self.wanted = frozenset(vdn_ids)
 
     def flow_for(self, vdn_id: int, device_sign: str) -> Flow | None:
         return self.flows.get(device_sign, flow.WITHOUT_FLOW if not device_sign else None)
@@ -45,7 +48,13 @@ class Shelf:
 class Caller:
     """A switch of one VDN over the given trunks."""
 
-    def __init__(self, *trunks: Trunk, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> None:
+    def __init__(
+        self,
+        *trunks: Trunk,
+        tls: ssl.SSLContext | None = None,
+        host: str = "127.0.0.1",
+        resolver: Resolver | None = None,
+    ) -> None:
         self.trunking = Trunking(trunks, {VDN: "default"}, {VDN: frozenset({"any"})}, frozenset({VDN}))
         self.permitted = True
         self.intended: list[Originate] = []
@@ -54,6 +63,8 @@ class Caller:
         self.delay = 0.0
         self.shelf = Shelf()
         self.events: list[SwitchEvent] = []
+        self.announced: dict[str, str] = {}
+        self.store_away = False
         self.at: dict[int, float] = {}
         self.confirms = True
         self.heard = asyncio.Event()
@@ -85,16 +96,25 @@ class Caller:
             return attempt if self.intends and refused is None else None
 
         self.switch = SipSwitch(
-            self.endpoint, open_media, self.shelf, Facts(trunking, permits, count_minutes, intends)
+            self.endpoint,
+            open_media,
+            self.shelf,
+            Facts(trunking, permits, count_minutes, intends),
+            resolver=resolver,
         )
 
     async def __aenter__(self) -> Caller:
-        await self.switch.start(self._hear, lambda: None)
+        await self.switch.start(self._hear, lambda: None, self.announce)
         await self.until(lambda: self.switch.connected and self.switch.room(VDN).calls > 0)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.switch.close()
+
+    async def announce(self, sent_by: Mapping[str, str]) -> None:
+        if self.store_away:
+            raise StoreUnavailable("away")
+        self.announced |= sent_by
 
     def _hear(self, event: SwitchEvent) -> None:
         self.at[len(self.events)] = time.monotonic()

@@ -1,6 +1,6 @@
 """A SIP far end as a process, with its own log: the witness of what was really called.
 
-    python far_end.py --port PORT --log FILE [--ring S] [--talk S] [--late S] [--give-up S]
+    python far_end.py --port PORT --log FILE [--transport tcp] [--ring S] [--talk S] [--late S] [--give-up S]
 
 The last two digits of the number decide, as at the simulated carrier (`outdial.switch.script`); three more
 are known here: 12 says nothing for `late` seconds, then 503; 13 rings for `late` seconds whatever a CANCEL
@@ -8,8 +8,8 @@ says, then it answers; 14 is a call of which the caller never hears, and that en
 
 The log has that carrier's format, so the same proofs read it; its `attempt` is what the Call-ID begins with,
 its `connection` the port that the INVITE came from. Ends of calls are told apart by `by`: caller, callee,
-nobody. What a call was is forgotten `give_up` seconds after its end: the same INVITE is a new call then
-(RFC 3261 §17.2.1, timer H).
+nobody; and say what was heard: packets with a sound, the longest `gap` in seconds. What a call was is
+forgotten `give_up` seconds after its end: the same INVITE is a new call then (RFC 3261 §17.2.1, timer H).
 """
 
 from __future__ import annotations
@@ -19,11 +19,21 @@ import asyncio
 import json
 import os
 import sys
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, cast
 
-from outdial.sip.message import Message, ParseError, Request, Response, parse, response_to
+from outdial.sip.message import (
+    Malformed,
+    Message,
+    ParseError,
+    Request,
+    Response,
+    StreamParser,
+    parse,
+    response_to,
+)
 
 REFUSALS = {
     "03": (486, "Busy Here"),
@@ -34,6 +44,7 @@ REFUSALS = {
 SILENT, RINGS_ON = "10", "04"
 REFUSES_LATE, ANSWERS_LATE, UNHEARD = "12", "13", "14"
 UUID_LENGTH = 36
+RTP_HEADER = 12
 
 
 @dataclass(slots=True)
@@ -49,6 +60,30 @@ class Call:
     over: bool = False
     bye: Request | None = None
     bye_done: bool = False
+    ear: Ear | None = None
+
+
+class Ear(asyncio.DatagramProtocol):
+    """Audio of a call, as it comes in: µ-law, whose silence is 0xFF."""
+
+    def __init__(self) -> None:
+        self.sounds = 0
+        self.gap = 0.0
+        self._last: float | None = None
+        self.transport: asyncio.DatagramTransport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.DatagramTransport, transport)
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        now = time.monotonic()
+        self.sounds += data[RTP_HEADER:].count(0xFF) < len(data) - RTP_HEADER
+        if self._last is not None:
+            self.gap = max(self.gap, now - self._last)
+        self._last = now
+
+    def heard(self) -> dict[str, Any]:
+        return {"sounds": self.sounds, "gap": round(self.gap, 3)}
 
 
 class FarEnd(asyncio.DatagramProtocol):
@@ -71,10 +106,11 @@ class FarEnd(asyncio.DatagramProtocol):
 
     def datagram_received(self, data: bytes, addr: Any) -> None:
         try:
-            message = parse(data)
+            self.received(parse(data), addr)
         except ParseError:
             self.write(event="malformed")
-            return
+
+    def received(self, message: Message, addr: Any) -> None:
         if isinstance(message, Request):
             self._request(message, addr)
         elif (
@@ -83,7 +119,10 @@ class FarEnd(asyncio.DatagramProtocol):
             call.bye_done = True
 
     def send(self, message: Message, address: Any) -> None:
-        self._transport.sendto(message.to_bytes(), address)
+        if not isinstance(address, asyncio.Transport):
+            self._transport.sendto(message.to_bytes(), address)
+        elif not address.is_closing():  # who called is gone, and does not listen
+            address.write(message.to_bytes())
 
     # -- requests --------------------------------------------------------------------------------------
 
@@ -100,7 +139,7 @@ class FarEnd(asyncio.DatagramProtocol):
             case "BYE":
                 self.send(response_to(request, 200 if call else 481, "OK" if call else "Gone"), address)
                 if call is not None:
-                    self.write(order="hang_up", attempt=call.attempt, connection=address[1])
+                    self.write(order="hang_up", attempt=call.attempt, connection=_port(address))
                     self._end(call, "caller")
             case "OPTIONS":
                 self.send(response_to(request, 200, "OK", to_tag="far"), address)
@@ -116,7 +155,11 @@ class FarEnd(asyncio.DatagramProtocol):
         attempt = request.call_id[:UUID_LENGTH]
         # A second INVITE of the same attempt is a second order, whatever its Call-ID.
         self.write(
-            order="originate", attempt=attempt, called=called, call=request.call_id, connection=address[1]
+            order="originate",
+            attempt=attempt,
+            called=called,
+            call=request.call_id,
+            connection=_port(address),
         )
         call = self._calls[request.call_id] = Call(request, address, attempt)
         self._start(self._play(call, called[-2:]))
@@ -126,7 +169,7 @@ class FarEnd(asyncio.DatagramProtocol):
         self.send(response_to(request, 200 if mine else 481, "OK" if mine else "Gone", to_tag="far"), address)
         if call is None or not mine:
             return
-        self.write(order="hang_up", attempt=call.attempt, connection=address[1])
+        self.write(order="hang_up", attempt=call.attempt, connection=_port(address))
         called = call.invite.uri.partition(":")[2].partition("@")[0]
         if called[-2:] not in (ANSWERS_LATE, UNHEARD) and (call.answer is None or call.answer.status < 200):
             self._start(self._finally(call, 487, "Request Terminated"))
@@ -153,7 +196,8 @@ class FarEnd(asyncio.DatagramProtocol):
             await asyncio.sleep(self._late)
             self._end(call, "callee")
             return
-        self._answer(call, response_to(call.invite, 180, "Ringing", to_tag="far", headers=self._contact()))
+        ringing = response_to(call.invite, 180, "Ringing", to_tag="far", headers=self._contact(call))
+        self._answer(call, ringing)
         await asyncio.sleep(self._late if ending == ANSWERS_LATE else self._ring)
         if ending == RINGS_ON or call.over or call.answer is None or call.answer.status >= 200:
             return
@@ -166,9 +210,16 @@ class FarEnd(asyncio.DatagramProtocol):
         if not call.over:
             await self._hang_up(call)
 
-    def _contact(self) -> list[tuple[str, str]]:
-        host, port = self._transport.get_extra_info("sockname")[:2]
-        return [("Contact", f"<sip:far@{bracketed(host)}:{port}>")]
+    def _at(self, call: Call) -> tuple[str, int]:
+        """Our address, as the caller sees it."""
+        way = call.address if isinstance(call.address, asyncio.Transport) else self._transport
+        host, port = way.get_extra_info("sockname")[:2]
+        return host, port
+
+    def _contact(self, call: Call) -> list[tuple[str, str]]:
+        host, port = self._at(call)
+        over = ";transport=tcp" if isinstance(call.address, asyncio.Transport) else ""
+        return [("Contact", f"<sip:far@{bracketed(host)}:{port}{over}>")]
 
     def _answer(self, call: Call, response: Response) -> None:
         call.answer = response
@@ -186,10 +237,13 @@ class FarEnd(asyncio.DatagramProtocol):
         return False
 
     async def _accept(self, call: Call) -> None:
-        host = self._transport.get_extra_info("sockname")[0]
+        host, _ = self._at(call)
         at = f"IN IP{6 if ':' in host else 4} {host}"
-        sdp = f"v=0\r\no=far 1 1 {at}\r\ns=-\r\nc={at}\r\nt=0 0\r\nm=audio 9 RTP/AVP 0\r\n"
-        headers = [*self._contact(), ("Content-Type", "application/sdp")]
+        loop = asyncio.get_running_loop()
+        _, call.ear = await loop.create_datagram_endpoint(Ear, local_addr=(host, 0))
+        port = call.ear.transport.get_extra_info("sockname")[1]
+        sdp = f"v=0\r\no=far 1 1 {at}\r\ns=-\r\nc={at}\r\nt=0 0\r\nm=audio {port} RTP/AVP 0\r\n"
+        headers = [*self._contact(call), ("Content-Type", "application/sdp")]
         call.answer = response_to(call.invite, 200, "OK", to_tag="far", headers=headers, body=sdp.encode())
         self.write(event="answered", attempt=call.attempt)
         self._start(self._until_acknowledged(call))
@@ -207,11 +261,11 @@ class FarEnd(asyncio.DatagramProtocol):
 
     async def _hang_up(self, call: Call) -> None:
         invite = call.invite
-        host, port = self._transport.get_extra_info("sockname")[:2]
+        host, port = self._at(call)
         contact = invite.contact
         assert contact is not None
         headers = [
-            ("Via", f"SIP/2.0/UDP {bracketed(host)}:{port};branch=z9hG4bKfar{id(call):x}"),
+            ("Via", f"SIP/2.0/{invite.via.transport} {bracketed(host)}:{port};branch=z9hG4bKfar{id(call):x}"),
             ("From", f"{invite.get('To')};tag=far"),
             ("To", invite.get("From") or ""),
             ("Call-ID", invite.call_id),
@@ -225,12 +279,39 @@ class FarEnd(asyncio.DatagramProtocol):
     def _end(self, call: Call, by: str) -> None:
         if not call.over:
             call.over = True
-            self.write(event="ended", attempt=call.attempt, by=by, answered=call.answered)
+            heard = call.ear.heard() if call.ear is not None else {}
+            self.write(event="ended", attempt=call.attempt, by=by, answered=call.answered, **heard)
+            if call.ear is not None:
+                call.ear.transport.close()
             self._start(self._forget(call))
 
     async def _forget(self, call: Call) -> None:
         await asyncio.sleep(self._give_up)
         self._calls.pop(call.invite.call_id, None)
+
+
+class Connection(asyncio.Protocol):
+    """A connection of a caller over TCP."""
+
+    transport: asyncio.Transport
+
+    def __init__(self, far_end: FarEnd) -> None:
+        self._far_end = far_end
+        self._parser = StreamParser()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        for message in self._parser.feed(data):
+            assert not isinstance(message, Malformed)
+            self._far_end.received(message, self.transport)
+
+
+def _port(address: Any) -> int:
+    """The port of who sent."""
+    of = address.get_extra_info("peername") if isinstance(address, asyncio.Transport) else address
+    return int(of[1])
 
 
 def _same_transaction(invite: Request, other: Request) -> bool:
@@ -248,15 +329,19 @@ async def main() -> None:
     options.add_argument("--host", default="127.0.0.1")
     options.add_argument("--port", type=int, required=True)
     options.add_argument("--log", required=True)
+    options.add_argument("--transport", choices=("udp", "tcp"), default="udp")
     options.add_argument("--ring", type=float, default=0.1)
     options.add_argument("--talk", type=float, default=0.3)
     options.add_argument("--late", type=float, default=2.0)
     options.add_argument("--give-up", type=float, default=32.0)
     given = options.parse_args()
-    await asyncio.get_running_loop().create_datagram_endpoint(
-        lambda: FarEnd(given.log, given.ring, given.talk, given.late, given.give_up),
-        local_addr=(given.host, given.port),
-    )
+    loop, address = asyncio.get_running_loop(), (given.host, given.port)
+    far_end = FarEnd(given.log, given.ring, given.talk, given.late, given.give_up)
+    if given.transport == "udp":
+        await loop.create_datagram_endpoint(lambda: far_end, local_addr=address)
+    else:
+        await loop.create_server(lambda: Connection(far_end), *address)
+        far_end.write(event="listening", pid=os.getpid())
     await asyncio.Event().wait()
 
 

@@ -88,7 +88,7 @@ async def test_a_certificate_of_nobody_is_refused(proxy: Proxy) -> None:
     """No call goes over a connection whose other end is not proven."""
     kamailio, gateway = proxy(tls=True)
     caller = Caller(trunk_to(kamailio.tls_port, transport="tls"))
-    await caller.switch.start(lambda _: None, lambda: None)
+    await caller.switch.start(lambda _: None, lambda: None, caller.announce)
     try:
         await caller.until(lambda: any(not one.alive for one in caller.switch.standing()))
         assert caller.switch.room(VDN).calls == 0

@@ -43,7 +43,9 @@ class Call:
     def open(self) -> OpenCall:
         """What a switch is told of it in an inquiry."""
         of = self.attempt
-        return OpenCall(of.attempt_id, of.vdn_id, of.called, of.caller, self.dialog, self.answered_at)
+        return OpenCall(
+            of.attempt_id, of.vdn_id, of.called, of.caller, self.dialog, self.answered_at, of.sent_by
+        )
 
     def order(self) -> Originate:
         """The order to place it."""

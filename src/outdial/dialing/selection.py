@@ -10,7 +10,7 @@ from uuid import UUID
 
 from outdial import calendar
 from outdial.dialing.caps import allowed_at
-from outdial.model import NO_CAPS, Campaign, Caps, Disposition, Recycle
+from outdial.model import NO_CAPS, Campaign, Caps, Disposition, HeldBy, Recycle
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +55,13 @@ class Listing:
 class Selection:
     """What becomes of candidates: contacts to dial with their new attempt ids, to end, and to postpone.
 
-    `ended`: by how they end without a call. `called`: how often each number is, where the VDN has caps.
+    `ended`: by how they end without a call. `postponed`: until when, and by what.
+    `called`: how often each number is, where the VDN has caps.
     """
 
     dial: list[tuple[UUID, Candidate]] = field(default_factory=list)
     ended: dict[Disposition, list[int]] = field(default_factory=dict)
-    postponed: list[tuple[int, datetime]] = field(default_factory=list)
+    postponed: list[tuple[int, datetime, HeldBy]] = field(default_factory=list)
     counted: dict[str, Listing] = field(default_factory=dict)
     called: Counter[str] = field(default_factory=Counter)
 
@@ -92,12 +93,14 @@ def select(
         if end is not None:
             chosen.ended.setdefault(end, []).append(candidate.contact_id)
             continue
-        due_at = _restricted_until(entry, now, tz)
+        due_at, held_by = _restricted_until(entry, now, tz), HeldBy.BLACKLIST
         if caps:
             made = [*calls.get(candidate.called, ()), *[now] * chosen.called[candidate.called]]
-            due_at = max(due_at, allowed_at(made, caps, now, tz))
+            free_at = allowed_at(made, caps, now, tz)
+            if free_at > due_at:
+                due_at, held_by = free_at, HeldBy.CAP
         if due_at > now:
-            chosen.postponed.append((candidate.contact_id, due_at))
+            chosen.postponed.append((candidate.contact_id, due_at, held_by))
         elif len(chosen.dial) < room:
             chosen.dial.append((new_id(), candidate))
             if caps:

@@ -138,8 +138,8 @@ class Claiming:
     async def _put_aside(self, claim: calls.Claim, chosen: Selection) -> None:
         for disposition, contact_ids in chosen.ended.items():
             await claim.end(contact_ids, disposition)
-        for contact_id, due_at in chosen.postponed:
-            await claim.postpone(contact_id, due_at)
+        for contact_id, due_at, held_by in chosen.postponed:
+            await claim.postpone(contact_id, due_at, held_by)
         await claim.count_calls(chosen.counted)
         if chosen.called:
             await claim.count_numbers(chosen.called)

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -123,7 +123,7 @@ class Engine:
         """
         try:
             if await self._enter(stop):
-                await self._switch.start(self._tell, lambda: self._tell(SwitchDown()))
+                await self._switch.start(self._tell, lambda: self._tell(SwitchDown()), self._announce)
                 await self._run_loops(stop)
                 await self._leave()
         finally:
@@ -319,6 +319,9 @@ class Engine:
         if standing != self._said:
             await self._store.calls.say_standing(self._epoch, standing)
             self._said = standing
+
+    async def _announce(self, sent_by: Mapping[str, str]) -> None:
+        await self._store.calls.announce(self._epoch, sent_by)
 
     async def _renew(self) -> None:
         """Raises `Fenced`. After an outage the others get the time of a lease to renew theirs as well."""

@@ -300,6 +300,13 @@ class ContactState(StrEnum):
     DONE = "done"  # ready, waiting, dialing -> done (settle, end, retire, blacklist)
 
 
+class HeldBy(StrEnum):
+    """What a waiting number waits for, when it is not its next try."""
+
+    BLACKLIST = "blacklist"  # its restriction is used up
+    CAP = "cap"  # the VDN called it as often as it may
+
+
 @dataclass(frozen=True, slots=True)
 class BlacklistEntry:
     """A number of a VDN that may not be called, or only so often.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -65,7 +66,8 @@ class Originate:
 class OpenCall:
     """A call that a switch is asked about: what it needs to find it again, or to end what a dead run left.
 
-    `dialog` is the switch's own text about the answered call, as `Answered` brought it.
+    `dialog` is the switch's own text about the answered call, as `Answered` brought it. `sent_by`: what the
+    run that placed it announced of itself, by the address that it sent to (RFC 3261 §18.1.1).
     """
 
     attempt_id: UUID
@@ -74,6 +76,7 @@ class OpenCall:
     caller: str
     dialog: str = field(default="", repr=False)
     answered_at: datetime | None = None
+    sent_by: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +229,7 @@ class Attempt:
     answered_at: datetime | None = None
     dialog: str = field(default="", repr=False)
     transfer_of: UUID | None = None
+    sent_by: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)

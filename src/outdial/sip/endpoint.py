@@ -21,13 +21,13 @@ from typing import Final, Protocol
 import structlog
 
 from outdial.errors import SwitchError
+from outdial.sip.connection import Stream
 from outdial.sip.message import (
     BadRequest,
     Malformed,
     ParseError,
     Request,
     Response,
-    StreamParser,
     parse,
     response_to,
 )
@@ -46,6 +46,9 @@ _BUFFER: Final = 4 << 20
 
 _BACKLOG: Final = 64 << 10
 """Bytes that may wait for a peer that does not read before nothing new is sent to it."""
+
+_LONGEST_WAIT: Final = 4 << 20
+"""Bytes that may wait for a connection: the BYEs of 5,000 calls."""
 
 _REMEMBERED: Final = 1024
 """Addresses of peers about which something is remembered."""
@@ -109,8 +112,9 @@ class Endpoint:
         self._tls = tls
         self._udp: dict[int, socket.socket] = {}
         self._bound: dict[int, tuple[str, int]] = {}
-        self._streams: dict[Hop, _Stream] = {}
+        self._streams: dict[Hop, Stream] = {}
         self._connecting: dict[Hop, asyncio.Task[None]] = {}
+        self._waiting: dict[Hop, bytes] = {}
         self._names: dict[Hop, asyncio.Task[None]] = {}
         self._conversations: dict[str, _Entry] = {}
         self.timers = Timers(self._look)
@@ -362,7 +366,7 @@ class Endpoint:
         try:
             async with asyncio.timeout(_CONNECT_WITHIN):
                 await self._loop.create_connection(
-                    lambda: _Stream(hop, self._receive_stream, self._stream_lost),
+                    lambda: Stream(hop, self._receive_stream, self._stream_lost),
                     hop.host,
                     hop.port,
                     ssl=context,
@@ -377,7 +381,7 @@ class Endpoint:
         if (stream := self._streams.pop(hop, None)) is not None:
             stream.transport.abort()
 
-    def _receive_stream(self, stream: _Stream, data: bytes) -> None:
+    def _receive_stream(self, stream: Stream, data: bytes) -> None:
         try:
             messages = stream.parser.feed(data)
         except ParseError:
@@ -393,7 +397,7 @@ class Endpoint:
             except ParseError:
                 self._malformed(None, stream.hop)
 
-    def _stream_lost(self, stream: _Stream, *, lost: bool) -> None:
+    def _stream_lost(self, stream: Stream, *, lost: bool) -> None:
         if not lost:
             self._streams[stream.hop] = stream
         elif self._streams.get(stream.hop) is stream:
@@ -401,50 +405,28 @@ class Endpoint:
             self._failed(stream.hop)
 
     def _connect_for(self, data: bytes, hop: Hop) -> None:
-        """Something for the far end's own Contact, where no connection is yet."""
+        """Something for the far end's own Contact, where no connection is yet. Nothing over TCP is resent."""
 
         async def go() -> None:
             try:
                 await self.connect(hop)
-                self._send(data, hop)
+                self._streams[hop].transport.write(self._waiting[hop])
             except OSError as error:
                 log.warning("SIP connection failed", hop=hop.host, port=hop.port, reason=str(error))
                 self._failed(hop)
+            finally:
+                del self._waiting[hop]
 
-        if hop in self._connecting:
+        waiting = self._waiting.get(hop, b"")
+        if len(waiting) > _LONGEST_WAIT:
             self.counts["dropped while connecting"] += 1
+            return
+        self._waiting[hop] = waiting + data
+        if hop in self._connecting:
             return
         task = self._loop.create_task(go())
         self._connecting[hop] = task
         task.add_done_callback(lambda _: self._connecting.pop(hop, None))
-
-
-class _Stream(asyncio.Protocol):
-    """A connection to a hop."""
-
-    transport: asyncio.Transport
-
-    def __init__(
-        self,
-        hop: Hop,
-        received: Callable[[_Stream, bytes], None],
-        changed: Callable[..., None],
-    ) -> None:
-        self.hop = hop
-        self.parser = StreamParser()
-        self._received = received
-        self._changed = changed
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-        self._changed(self, lost=False)
-
-    def data_received(self, data: bytes) -> None:
-        self._received(self, data)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._changed(self, lost=True)
 
 
 @lru_cache(_REMEMBERED)

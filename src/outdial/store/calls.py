@@ -21,7 +21,16 @@ from outdial import calendar
 from outdial.campaigns import callers
 from outdial.dialing import Candidate, Listing, PacedCampaign, Remember
 from outdial.dialing.caps import counts_since, given_back
-from outdial.model import Attempt, CallRecord, Campaign, Disposition, EngineStanding, Recycle, Settlement
+from outdial.model import (
+    Attempt,
+    CallRecord,
+    Campaign,
+    Disposition,
+    EngineStanding,
+    HeldBy,
+    Recycle,
+    Settlement,
+)
 from outdial.reasons import Facts, Held
 from outdial.retry import Try
 from outdial.store.campaigns import Locked, campaign
@@ -173,7 +182,9 @@ class Calls:
 
     async def facts(self, vdn_id: int, campaign_id: int) -> Facts | None:
         """What holds a campaign back can be judged by this; None for one that is not of this VDN."""
-        row = await self._db.fetchrow("facts", vdn_id, campaign_id)
+        async with self._db.transaction() as tx:
+            await tx.execute("by_index")
+            row = await tx.fetchrow("facts", vdn_id, campaign_id)
         if row is None:
             return None
         return Facts(
@@ -183,7 +194,6 @@ class Calls:
             retry=Held(row["retries"], row["retry_at"]),
             restricted=Held(row["restricted"], row["restricted_at"]),
             capped=Held(row["capped"], row["capped_at"]),
-            dialing=row["dialing"],
             refused=row["refused"],
             in_flight=row["in_flight"],
             engines=tuple(msgspec.json.decode(one, type=EngineStanding) for one in row["standings"]),
@@ -204,6 +214,11 @@ class Calls:
                 await tx.execute("wake_engines")
         return count
 
+    async def next_due(self) -> datetime | None:
+        """Across VDNs: when the first waiting contact is due; None: none waits."""
+        due: datetime | None = await self._db.fetchval("next_due")
+        return due
+
     # -- engine runs, across VDNs ----------------------------------------------------------------------
 
     async def begin_epoch(self, host: str, pid: int, lease: timedelta) -> int:
@@ -217,6 +232,10 @@ class Calls:
     async def say_standing(self, epoch: int, standing: EngineStanding) -> None:
         """Keep what this run says of itself."""
         await self._db.fetch("say_standing", epoch, msgspec.json.encode(standing).decode())
+
+    async def announce(self, epoch: int, sent_by: Mapping[str, str]) -> None:
+        """Keep what stands in the Via of this run's requests, by the address that they go to."""
+        await self._db.fetch("announce", epoch, msgspec.json.encode(sent_by).decode())
 
     async def resign(self, epoch: int) -> None:
         """End this run: it claims nothing more."""
@@ -257,6 +276,7 @@ class Calls:
                     answered_at=row["answered_at"],
                     dialog=row["dialog"] or "",
                     transfer_of=row["transfer_of"],
+                    sent_by=msgspec.json.decode(row["sent_by"] or "{}", type=dict[str, str]),
                 ),
                 row["epoch"],
             )
@@ -401,9 +421,9 @@ class Claim:
         self._turn += 1
         return numbers[(self._turn - 1) % len(numbers)]
 
-    async def postpone(self, contact_id: int, due_at: datetime) -> None:
+    async def postpone(self, contact_id: int, due_at: datetime, held_by: HeldBy) -> None:
         """Dial this contact not before `due_at`."""
-        await self._tx.execute("postpone_contact", self._key[0], contact_id, due_at)
+        await self._tx.execute("postpone_contact", self._key[0], contact_id, due_at, held_by)
 
     async def end(self, contact_ids: Sequence[int], disposition: Disposition) -> None:
         """End contacts without a call."""

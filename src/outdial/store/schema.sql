@@ -88,6 +88,7 @@ CREATE TABLE contact (
     attempts      smallint    NOT NULL DEFAULT 0,
     disposition   text,       -- of the last attempt, or of an end without a call
     exclusive     boolean     NOT NULL DEFAULT false,   -- the campaign takes no second incomplete copy
+    held_by       text        CHECK (held_by IN ('blacklist', 'cap')),   -- while it waits; NULL: a retry
     PRIMARY KEY (vdn_id, contact_id)
 );
 CREATE INDEX contact_due ON contact (vdn_id, campaign_id, priority, due_at, contact_id) WHERE state = 'ready';
@@ -96,7 +97,9 @@ CREATE UNIQUE INDEX contact_exclusive ON contact (vdn_id, campaign_id, called)
 CREATE INDEX contact_recycle ON contact (vdn_id, recycle_at)
     WHERE state IN ('ready', 'waiting') AND recycle_at IS NOT NULL;
 CREATE INDEX contact_waiting ON contact (due_at) WHERE state = 'waiting';
-CREATE INDEX contact_waiting_of ON contact (vdn_id, campaign_id) WHERE state = 'waiting';
+CREATE INDEX contact_waiting_of ON contact (vdn_id, campaign_id, held_by, due_at) WHERE state = 'waiting';
+CREATE INDEX contact_refused ON contact (vdn_id, campaign_id)
+    WHERE state = 'done' AND disposition = 'NOT_ALLOWED';   -- no trunk may call them
 
 CREATE TABLE stored_answer (
     vdn_id           integer     NOT NULL,
@@ -135,7 +138,8 @@ CREATE TABLE engine (
     lease_until   timestamptz NOT NULL,
     fenced_at     timestamptz,   -- from here on this engine claims nothing more
     recovered_at  timestamptz,   -- its open attempts have been settled by another
-    standing      text           -- what only this run knows: its switch, the trunks (JSON)
+    standing      text,          -- what only this run knows: its switch, the trunks (JSON)
+    sent_by       jsonb       NOT NULL DEFAULT '{}'   -- of SIP: what its Via says, by the address it sends to
 );
 CREATE INDEX engine_live ON engine (lease_until) WHERE recovered_at IS NULL;
 
@@ -165,6 +169,7 @@ CREATE TABLE attempt (
     rtp_received integer,
     dialog       text,                   -- the switch's own word of an answered call, until it ends
     transfer_of  uuid,                   -- the attempt whose call this one hands over; NULL: a call of the number
+    placed_by    bigint,                 -- the engine run that placed it, when another has adopted it
     PRIMARY KEY (vdn_id, attempt_id)
 );
 CREATE UNIQUE INDEX attempt_once ON attempt (vdn_id, contact_id, attempt_no) WHERE transfer_of IS NULL;

@@ -10,7 +10,7 @@ A switch that must not acknowledge an answer before it is stored says so: its `A
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 from uuid import UUID
 
@@ -18,6 +18,11 @@ from outdial.model import Disposition, Ended, Inquiry, OpenCall, Originate, Room
 
 OnEvent = Callable[[SwitchEvent], None]
 OnDown = Callable[[], None]
+Announce = Callable[[Mapping[str, str]], Awaitable[None]]
+"""Stores what our requests say of where they come from, by the address that they go to.
+
+Raises `StoreUnavailable`.
+"""
 
 
 class Switch(Protocol):
@@ -40,8 +45,12 @@ class Switch(Protocol):
         """This run was alive after so many stalls."""
         ...
 
-    async def start(self, on_event: OnEvent, on_down: OnDown) -> None:
-        """Connect in the background; `on_event` hears every event, `on_down` every loss of the switch."""
+    async def start(self, on_event: OnEvent, on_down: OnDown, announce: Announce) -> None:
+        """Connect in the background; `on_event` hears every event, `on_down` every loss of the switch.
+
+        A switch whose calls can be ended only by one that knows their sender has it announced before a call
+        leaves: `OpenCall.sent_by` brings it back.
+        """
         ...
 
     def room(self, vdn_id: int) -> Room:

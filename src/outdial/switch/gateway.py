@@ -10,6 +10,7 @@ from typing import Final
 
 import structlog
 
+from outdial.errors import StoreUnavailable
 from outdial.model import Trunk
 from outdial.routing import Board
 from outdial.sip.endpoint import Endpoint
@@ -17,7 +18,8 @@ from outdial.sip.locate import Target
 from outdial.sip.registration import Account, OptionsPing, Registration
 from outdial.sip.resolver import Resolver
 from outdial.sip.words import Effect, Hop
-from outdial.switch.specs import bracketed, credentials_of, route_of, transport_of
+from outdial.switch import Announce
+from outdial.switch.specs import bracketed, credentials_of, route_of, sent_by, transport_of
 
 log = structlog.get_logger()
 
@@ -40,19 +42,27 @@ _LONGEST_WAIT: Final = 30.0
 class Gateway:
     """A trunk as it can be reached now."""
 
-    def __init__(self, trunk: Trunk, endpoint: Endpoint, resolver: Resolver, board: Board) -> None:
+    def __init__(
+        self, trunk: Trunk, endpoint: Endpoint, resolver: Resolver, board: Board, announce: Announce
+    ) -> None:
+        """`announce` is told from where our requests leave before a call does."""
         self.trunk = trunk
+        self.tried = asyncio.Event()
+        """Set once the trunk was looked for, whether or not it was reached."""
         self._endpoint = endpoint
         self._resolver = resolver
         self._board = board
+        self._announce = announce
+        self._announced: dict[str, str] = {}
         self._hops: list[Hop] = []
         self._registration: Registration | None = None
         board.reached(trunk.name, False)
         self._task = asyncio.create_task(self._live())
 
     def hop(self) -> Hop | None:
-        """Where calls go now; None while the address is not known."""
-        return self._hops[0] if self._hops else None
+        """Where calls go now; None while the address is not known, or ours towards it not announced."""
+        hop = self._hops[0] if self._hops else None
+        return hop if hop is not None and self._announced.get(hop.host) == self._sent_by(hop) else None
 
     @property
     def registered(self) -> bool:
@@ -89,14 +99,16 @@ class Gateway:
         while True:
             try:
                 await self._reach()
-            except (OSError, LookupError, TimeoutError) as error:
+            except (OSError, LookupError, TimeoutError, StoreUnavailable) as error:
                 reason = str(error) or type(error).__name__
                 log.warning("trunk not reached", trunk=self.trunk.name, reason=reason)
                 self._board.reached(self.trunk.name, False)
+                self.tried.set()
                 await asyncio.sleep(wait)
                 wait = min(2 * wait, _LONGEST_WAIT)
             else:
                 wait = _FIRST_WAIT
+                self.tried.set()
                 await self._while_ready(self.trunk.ping_every or _LOCATE_EVERY)
 
     async def _while_ready(self, seconds: float) -> None:
@@ -115,6 +127,7 @@ class Gateway:
         if set(found) != set(self._hops):
             self._hops = found
             self._endpoint.meet(self.hosts())
+        await self._announce_us()
         if self.trunk.transport != "udp":
             await self._connect()
         self._board.reached(self.trunk.name, self._ready())
@@ -122,6 +135,20 @@ class Gateway:
             self._keep_registered()
         if self.trunk.ping_every:
             await self._ping()
+
+    def _sent_by(self, hop: Hop) -> str | None:
+        """What our Via says now; None: this machine has no way there."""
+        try:
+            return sent_by(self._endpoint, hop)
+        except OSError:
+            return None
+
+    async def _announce_us(self) -> None:
+        """Who takes over when we die cancels what rings in our name. Raises `StoreUnavailable`."""
+        ours = {hop.host: sent_by(self._endpoint, hop) for hop in self._hops}
+        if ours != self._announced:
+            await self._announce(ours)
+            self._announced = ours
 
     async def _ping(self) -> None:
         """OPTIONS to the first address; where it is dead, the next one is first from now on."""
@@ -206,7 +233,6 @@ async def probe(trunk: Trunk, tls: ssl.SSLContext | None = None) -> Probe:
 def account(endpoint: Endpoint, trunk: Trunk, hop: Hop, *, timeout: float = 32.0) -> Account:
     """Who we are at a trunk, for REGISTER and OPTIONS."""
     host = bracketed(trunk.host)
-    our_host, our_port = endpoint.local(hop)
     contact_host, contact_port = endpoint.contact(hop)
     over = transport_of(hop)
     port = f":{trunk.port}" if trunk.port else ""
@@ -215,7 +241,7 @@ def account(endpoint: Endpoint, trunk: Trunk, hop: Hop, *, timeout: float = 32.0
         uri=f"sip:{host}{port}{over}",
         aor=f"sip:{trunk.username or 'outdial'}@{trunk.from_domain or host}",
         contact=f"sip:{trunk.username or 'outdial'}@{bracketed(contact_host)}:{contact_port}{over}",
-        via=f"{bracketed(our_host)}:{our_port}",
+        via=sent_by(endpoint, hop),
         call_id=secrets.token_hex(16),
         from_tag=secrets.token_hex(8),
         route=route_of(trunk, over),

@@ -127,6 +127,7 @@ class Line:
         self._answered_at: float | None = None
         self._given_up = False
         self.over = False
+        self.vdn_id = order.vdn_id
 
     def place(self) -> None:
         """Send the INVITE. Raises `SwitchError` when nothing has left."""

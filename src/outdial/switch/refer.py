@@ -30,6 +30,9 @@ PERMIT_WITHIN: Final = 0.9
 class Leg(Protocol):
     """What a switch knows by an attempt's id."""
 
+    @property
+    def vdn_id(self) -> int: ...
+
     def confirm(self) -> None:
         """Its answer is stored."""
         ...
@@ -72,6 +75,7 @@ class Refer:
         stop: Callable[[], None],
         done: Callable[[bool], None],
     ) -> None:
+        self.vdn_id = order.vdn_id
         self._order = order
         self._trunk = trunk
         self._switch = switch

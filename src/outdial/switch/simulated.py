@@ -19,7 +19,7 @@ import structlog
 
 from outdial.errors import SwitchError
 from outdial.model import Ended, Inquiry, OpenCall, Originate, Room, SwitchEvent, TrunkState
-from outdial.switch import OnDown, OnEvent
+from outdial.switch import Announce, OnDown, OnEvent
 from outdial.switch.carrier import EVENTS, LINE_LIMIT, parse_address
 
 _FIRST_WAIT: Final = 0.05
@@ -77,7 +77,7 @@ class SimulatedSwitch:
     def go_on(self, stalls: int) -> None:
         """Nothing waits for this."""
 
-    async def start(self, on_event: OnEvent, on_down: OnDown) -> None:
+    async def start(self, on_event: OnEvent, on_down: OnDown, announce: Announce) -> None:
         """Connect in the background; `on_event` hears every event, `on_down` every loss of the carrier."""
         self._on_event, self._on_down = on_event, on_down
         self._keeper = asyncio.create_task(self._keep_connected())

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 from uuid import UUID
@@ -44,7 +44,7 @@ from outdial.sip.message import Response
 from outdial.sip.resolver import Resolver
 from outdial.sip.rtp import MediaSession
 from outdial.sip.words import Effect, Hop, Over, Refused
-from outdial.switch import OnDown, OnEvent
+from outdial.switch import Announce, OnDown, OnEvent
 from outdial.switch.gateway import Gateway
 from outdial.switch.line import Desk, Line
 from outdial.switch.refer import Leg
@@ -144,6 +144,7 @@ class SipSwitch:
         self._keeper: asyncio.Task[None] | None = None
         self._closing = False
         self._on_event: OnEvent
+        self._announce: Announce
         self._desk = Desk(
             endpoint=endpoint,
             board=self._board,
@@ -174,9 +175,9 @@ class SipSwitch:
         """Let the endpoint repeat what is due."""
         self._endpoint.timers.go_on(stalls)
 
-    async def start(self, on_event: OnEvent, on_down: OnDown) -> None:
+    async def start(self, on_event: OnEvent, on_down: OnDown, announce: Announce) -> None:
         """Bind the sockets and look for trunks. Raises `SwitchError` where an address cannot be had."""
-        self._on_event = on_event
+        self._on_event, self._announce = on_event, announce
         self._endpoint.on_stray = self._release_stray
         await self._endpoint.start()
         self._keeper = asyncio.create_task(self._keep())
@@ -311,12 +312,22 @@ class SipSwitch:
     # -- what a dead run left --------------------------------------------------------------------------
 
     async def _end_orphan(self, orphan: OpenCall) -> Inquiry | Ended:
+        await self._trunks_tried(orphan.vdn_id)
         waits = self._release(orphan) if orphan.dialog else self._cancel(orphan)
         if waits:
             await asyncio.wait(waits, timeout=_ORPHAN_TIME)
         if orphan.dialog:
             return Ended(orphan.attempt_id, answered=True, hung_up_by=HungUpBy.CALLER)
         return Inquiry(orphan.attempt_id, Fate.CANNOT_TELL)
+
+    async def _trunks_tried(self, vdn_id: int) -> None:
+        """Wait until the trunks were looked for: what is sent before goes nowhere."""
+        found = (self._gateways.get(trunk.name) for trunk in self._trunks_of(vdn_id))
+        looks = [asyncio.create_task(one.tried.wait()) for one in found if one is not None]
+        if looks:
+            _, late = await asyncio.wait(looks, timeout=_ORPHAN_TIME)
+            for look in late:
+                look.cancel()
 
     def _release(self, orphan: OpenCall) -> list[asyncio.Future[None]]:
         """BYE: the dialog is known."""
@@ -326,7 +337,11 @@ class SipSwitch:
         return [self._until_over(call, call.hang_up(self._now()))]
 
     def _cancel(self, orphan: OpenCall) -> list[asyncio.Future[None]]:
-        """CANCEL over every trunk that may have been tried; who knows nothing of it says so."""
+        """CANCEL over every trunk that may have been tried; who knows nothing of it says so.
+
+        It names its sender as the INVITE did: a CANCEL is known by that too (RFC 3261 §9.1, §17.2.3). The
+        response comes back to us all the same, by `rport` (RFC 3581).
+        """
         waits = []
         for trunk in self._trunks_of(orphan.vdn_id):
             gateway = self._gateways.get(trunk.name)
@@ -344,7 +359,7 @@ class SipSwitch:
                 caller=orphan.caller,
                 offer=offer,
             )
-            call = Call.abandoned(spec)
+            call = Call.abandoned(replace(spec, via=orphan.sent_by.get(hop.host, spec.via)))
             waits.append(self._until_over(call, call.start(self._now())))
         return waits
 
@@ -372,7 +387,8 @@ class SipSwitch:
             try:
                 await self._facts.count_minutes(self._board)
                 trunking = await self._facts.trunking()
-                await self._shelf.refresh(trunking.active)
+                talking = {line.vdn_id for line in self._lines.values()}
+                await self._shelf.refresh(trunking.active | talking)
                 self._learn(trunking)
             except StoreUnavailable as error:
                 log.warning("store unavailable", doing="look at the trunks", reason=str(error))
@@ -387,7 +403,9 @@ class SipSwitch:
                 self._gateways.pop(name).stop()
         for name, trunk in given.items():
             if name not in self._gateways:
-                self._gateways[name] = Gateway(trunk, self._endpoint, self._resolver, self._board)
+                self._gateways[name] = Gateway(
+                    trunk, self._endpoint, self._resolver, self._board, self._announce
+                )
         self._endpoint.know(host for gateway in self._gateways.values() for host in gateway.hosts())
         self._trunking = trunking
 

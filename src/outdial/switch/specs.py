@@ -38,7 +38,6 @@ def call_spec(
     over = transport_of(hop)
     target = number_uri(dialed, trunk)
     caller = quote(trunk.caller_id or caller, safe="+*")
-    our_host, our_port = endpoint.local(hop)
     contact_host, contact_port = endpoint.contact(hop)
     return CallSpec(
         call_id=call_id,
@@ -49,7 +48,7 @@ def call_spec(
         from_uri=f"sip:{caller}@{trunk.from_domain or host}",
         to_uri=target,
         contact=f"sip:outdial@{bracketed(contact_host)}:{contact_port}{over}",
-        via=f"{bracketed(our_host)}:{our_port}",
+        via=sent_by(endpoint, hop),
         offer=offer,
         route=route_of(trunk, over),
         credentials=credentials_of(trunk),
@@ -59,8 +58,8 @@ def call_spec(
 
 def dialog_spec(dialog: DialogState, trunk: Trunk | None, endpoint: Endpoint) -> CallSpec:
     """What a stored dialog needs to be hung up; the trunk has the credentials, if it is still there."""
-    host, port = endpoint.local(dialog.hop)
-    at = f"{bracketed(host)}:{port}"
+    host, _ = endpoint.local(dialog.hop)
+    at = sent_by(endpoint, dialog.hop)
     return CallSpec(
         call_id=dialog.call_id,
         from_tag=dialog.local_tag,
@@ -79,7 +78,8 @@ def dialog_spec(dialog: DialogState, trunk: Trunk | None, endpoint: Endpoint) ->
 
 def answered_elsewhere(response: Response, source: Hop, endpoint: Endpoint) -> Call:
     """The call that this 2xx answers, as far as the 2xx tells: enough to acknowledge it and to hang up."""
-    host, port = endpoint.local(source)
+    host, _ = endpoint.local(source)
+    at = sent_by(endpoint, source)
     contact = response.contact
     spec = CallSpec(
         call_id=response.call_id,
@@ -89,8 +89,8 @@ def answered_elsewhere(response: Response, source: Hop, endpoint: Endpoint) -> C
         request_uri=str(contact.uri) if contact is not None else str(response.to.uri),
         from_uri=str(response.from_.uri),
         to_uri=str(response.to.uri),
-        contact=f"sip:outdial@{bracketed(host)}:{port}",
-        via=f"{bracketed(host)}:{port}",
+        contact=f"sip:outdial@{at}",
+        via=at,
         offer=sdp.offer(address=host, port=9, session_id=1),
         session_expires=0,
     )
@@ -102,6 +102,12 @@ def number_uri(dialed: str, trunk: Trunk) -> str:
     host = bracketed(trunk.host)
     place = f"{host}:{trunk.port}" if trunk.port else host
     return f"sip:{quote(dialed, safe='+*')}@{place}"
+
+
+def sent_by(endpoint: Endpoint, hop: Hop) -> str:
+    """What our Via towards a hop says of where its request comes from (RFC 3261 §18.1.1)."""
+    host, port = endpoint.local(hop)
+    return f"{bracketed(host)}:{port}"
 
 
 def transport_of(hop: Hop) -> str:

@@ -33,7 +33,8 @@ ORDER BY number FOR NO KEY UPDATE
 UPDATE blacklist SET window_begin = $3, window_calls = $4 WHERE vdn_id = $1 AND number = $2
 
 -- name: postpone_contact
-UPDATE contact SET state = 'waiting', due_at = $3 WHERE vdn_id = $1 AND contact_id = $2 AND state = 'ready'
+UPDATE contact SET state = 'waiting', due_at = $3, held_by = $4
+WHERE vdn_id = $1 AND contact_id = $2 AND state = 'ready'
 
 -- name: lead_promotion
 -- One process promotes at a time; the lock ends with the transaction.
@@ -46,7 +47,12 @@ WITH due AS MATERIALIZED (
     SELECT vdn_id, contact_id FROM contact WHERE state = 'waiting' AND due_at <= $1
     ORDER BY due_at LIMIT 5000 FOR UPDATE SKIP LOCKED
 )
-UPDATE contact n SET state = 'ready' FROM due WHERE n.vdn_id = due.vdn_id AND n.contact_id = due.contact_id
+UPDATE contact n SET state = 'ready', held_by = NULL
+FROM due WHERE n.vdn_id = due.vdn_id AND n.contact_id = due.contact_id
+
+-- name: next_due
+-- Across VDNs.
+SELECT due_at FROM contact WHERE state = 'waiting' ORDER BY due_at LIMIT 1
 
 -- name: in_flight
 -- Under the campaign's row lock none is added meanwhile; some may end. Transfers are no calls of the campaign's
@@ -241,34 +247,47 @@ SELECT epoch, pid FROM engine WHERE host = $1 AND recovered_at IS NULL AND fence
 -- name: say_standing
 UPDATE engine SET standing = $2 WHERE epoch = $1
 
+-- name: by_index
+-- In this transaction what has an index in the order that is wanted is read by it: a plan that gathers all first
+-- looks cheaper wherever the planner expects no more rows than the limit.
+SELECT set_config('enable_sort', 'off', true), set_config('enable_bitmapscan', 'off', true)
+
 -- name: facts
--- What may hold a campaign back, in one look. An engine that has said nothing yet has no switch.
-SELECT c.*, v.time_zone, v.trunk_group, n.*,
+-- What may hold a campaign back, in one look that reads no more of a large campaign: 10,000 numbers of a kind
+-- are counted, and the first of each is found by its index. Of the three kinds of waiting, NULL is a retry.
+-- A kind is asked for as a range, or the order by due_at alone would be had from the index across VDNs. An engine
+-- that has said nothing yet has no switch.
+SELECT c.*, v.time_zone, v.trunk_group, w.*,
+    EXISTS (SELECT 1 FROM contact m
+            WHERE m.vdn_id = $1 AND m.campaign_id = $2 AND m.state = 'ready') AS due,
+    (SELECT count(*) FROM (SELECT 1 FROM contact m
+     WHERE m.vdn_id = $1 AND m.campaign_id = $2 AND m.state = 'done' AND m.disposition = 'NOT_ALLOWED'
+     LIMIT 10000) m) AS refused,
     (SELECT count(*) FROM attempt a WHERE a.vdn_id = $1 AND a.campaign_id = $2 AND a.ended_at IS NULL
                                       AND a.transfer_of IS NULL) AS in_flight,
     ARRAY(SELECT coalesce(e.standing, '{"switch":false}') FROM engine e
           WHERE e.fenced_at IS NULL AND e.recovered_at IS NULL AND e.lease_until > clock_timestamp()) AS standings
 FROM campaign c JOIN vdn v USING (vdn_id), LATERAL (
-    SELECT count(*) FILTER (WHERE w.kind = 'due') AS due,
-           count(*) FILTER (WHERE w.kind = 'restricted') AS restricted,
-           min(w.due_at) FILTER (WHERE w.kind = 'restricted') AS restricted_at,
-           count(*) FILTER (WHERE w.kind = 'capped') AS capped,
-           min(w.due_at) FILTER (WHERE w.kind = 'capped') AS capped_at,
-           count(*) FILTER (WHERE w.kind = 'retry') AS retries,
-           min(w.due_at) FILTER (WHERE w.kind = 'retry') AS retry_at,
-           count(*) FILTER (WHERE w.state = 'dialing') AS dialing,
-           count(*) FILTER (WHERE w.state = 'done' AND w.disposition = 'NOT_ALLOWED') AS refused
-    FROM (SELECT m.state, m.due_at, m.disposition,
-                 CASE WHEN m.state IN ('dialing', 'done') THEN NULL
-                      WHEN m.state = 'ready' THEN 'due'
-                      WHEN b.number IS NOT NULL THEN 'restricted'
-                      WHEN k.number IS NOT NULL AND m.attempts = 0 THEN 'capped'
-                      ELSE 'retry' END AS kind
-          FROM contact m
-          LEFT JOIN blacklist b ON b.vdn_id = $1 AND b.number = m.called AND b.restrict_times IS NOT NULL
-          LEFT JOIN called_count k ON k.vdn_id = $1 AND k.number = m.called
-          WHERE m.vdn_id = $1 AND m.campaign_id = $2) w
-) n
+    SELECT count(*) FILTER (WHERE held_by = 'blacklist') AS restricted,
+           min(due_at) FILTER (WHERE held_by = 'blacklist') AS restricted_at,
+           count(*) FILTER (WHERE held_by = 'cap') AS capped,
+           min(due_at) FILTER (WHERE held_by = 'cap') AS capped_at,
+           count(*) FILTER (WHERE held_by IS NULL) AS retries,
+           min(due_at) FILTER (WHERE held_by IS NULL) AS retry_at
+    FROM ((SELECT held_by, due_at FROM contact
+           WHERE vdn_id = $1 AND campaign_id = $2 AND state = 'waiting'
+             AND held_by >= 'blacklist' AND held_by <= 'blacklist'
+           ORDER BY held_by, due_at LIMIT 10000)
+          UNION ALL
+          (SELECT held_by, due_at FROM contact
+           WHERE vdn_id = $1 AND campaign_id = $2 AND state = 'waiting'
+             AND held_by >= 'cap' AND held_by <= 'cap'
+           ORDER BY held_by, due_at LIMIT 10000)
+          UNION ALL
+          (SELECT held_by, due_at FROM contact
+           WHERE vdn_id = $1 AND campaign_id = $2 AND state = 'waiting' AND held_by IS NULL
+           ORDER BY held_by, due_at LIMIT 10000)) m
+) w
 WHERE c.vdn_id = $1 AND c.campaign_id = $2 AND c.deleted_at IS NULL
 
 -- name: resign
@@ -280,11 +299,17 @@ WHERE epoch = $1
 SELECT epoch FROM engine
 WHERE recovered_at IS NULL AND fenced_at <= clock_timestamp() - $1::interval AND epoch <> $2
 
+-- name: announce
+-- What stands in the Via of this run's requests, by the address that they go to ($2).
+UPDATE engine SET sent_by = sent_by || $2::jsonb WHERE epoch = $1
+
 -- name: open_attempts
--- Across VDNs: attempts in flight of these engine runs.
+-- Across VDNs: attempts in flight of these engine runs, with the addresses of those that placed them.
 SELECT a.vdn_id, a.attempt_id, a.campaign_id, a.contact_id, a.attempt_no, a.called, a.caller, a.epoch,
-       a.intent_at, a.sent_at, a.ringing_at, a.answered_at, a.dialog, a.transfer_of, coalesce(c.max_alerting_time, 60) AS max_alerting_time
+       a.intent_at, a.sent_at, a.ringing_at, a.answered_at, a.dialog, a.transfer_of,
+       coalesce(c.max_alerting_time, 60) AS max_alerting_time, e.sent_by
 FROM attempt a LEFT JOIN campaign c USING (vdn_id, campaign_id)
+LEFT JOIN engine e ON e.epoch = coalesce(a.placed_by, a.epoch)
 WHERE a.ended_at IS NULL AND a.epoch = ANY($1::bigint[]) ORDER BY a.vdn_id, a.attempt_id LIMIT 5000
 
 -- name: adopt
@@ -292,7 +317,7 @@ WHERE a.ended_at IS NULL AND a.epoch = ANY($1::bigint[]) ORDER BY a.vdn_id, a.at
 WITH mine AS MATERIALIZED (
     SELECT epoch FROM engine WHERE epoch = $3 AND fenced_at IS NULL FOR KEY SHARE
 )
-UPDATE attempt a SET epoch = mine.epoch FROM mine
+UPDATE attempt a SET epoch = mine.epoch, placed_by = coalesce(a.placed_by, a.epoch) FROM mine
 WHERE a.vdn_id = $1 AND a.attempt_id = ANY($2::uuid[]) AND a.epoch = ANY($4::bigint[]) AND a.ended_at IS NULL
 RETURNING a.attempt_id
 
