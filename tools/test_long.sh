@@ -5,7 +5,7 @@ status=0
 run() {
     .venv/bin/python -m pytest "$@" || status=1
 }
-run -n 2 -m "not long"
+run -n 3 -m "not long"
 run -n 4 -m long tests/faults
 run -n 2 -m long --ignore=tests/faults
 exit $status
