@@ -196,7 +196,7 @@ class StateTakesNoNumbers(Refused):
     """0200019: the campaign's state takes no numbers."""
 
     codes = (Code.STATE_TAKES_NO_NUMBERS,)
-    hint = "pause it, add, resume; an ended campaign takes none"
+    hint = "one that is executing or ended takes none"
 
 
 class TooManyIncomplete(Refused):

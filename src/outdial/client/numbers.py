@@ -68,7 +68,8 @@ class Chunk:
     """One request of an add: its numbers in order, and what became of them.
 
     `error` None: they are in, `total_size` counts the campaign's incomplete numbers, and `data_ids` are
-    the server's ids by called number in edition 2025-11. Otherwise none is in; or, for `NoAnswer`, all or none.
+    the server's ids by called number in edition 2025-11. Otherwise none is in; or, for `NoAnswer`, all or
+    none.
     """
 
     numbers: tuple[str, ...] = field(repr=False)

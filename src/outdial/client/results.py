@@ -105,7 +105,7 @@ def instant(text: str) -> datetime:
 def campaign_page(envelope: Mapping[str, Any]) -> CampaignPage:
     """The answer of the query of all."""
     found = [CampaignSummary(**_common(one)) for one in envelope["data"]]
-    return CampaignPage(found, envelope.get("totalSize", len(found)))
+    return CampaignPage(found, envelope["totalSize"])
 
 
 def campaign(envelope: Mapping[str, Any]) -> Campaign:
