@@ -2,6 +2,8 @@
 
 Opt in with `pytest_plugins = ["outdial.testing"]` in your conftest.py. It is no entry point of pytest: that
 would load the client in every test run of whoever has outdial installed.
+
+PYTEST_DONT_REWRITE: no test stands here, and so a module may import from here before pytest does.
 """
 
 from __future__ import annotations

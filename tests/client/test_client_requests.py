@@ -287,9 +287,9 @@ async def test_what_has_no_stored_answer_is_sent_once(call: Call, kept: bool) ->
 )
 @pytest.mark.usefixtures("no_waits")
 async def test_a_query_without_an_answer_is_asked_again_with_the_very_same_bytes(call: Call) -> None:
-    async with Recorder("close", "close", "answer").listening() as peer:
-        async with Client(peer.url, AK, SK, VDN) as client:
-            await call(client)
+    peer = Recorder("close", "close", "answer")
+    async with peer.listening(), Client(peer.url, AK, SK, VDN) as client:
+        await call(client)
     assert (len(peer.requests), len(set(peer.requests))) == (3, 1)
 
 
