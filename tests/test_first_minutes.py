@@ -112,7 +112,7 @@ def test_the_programs_of_the_documents_do_what_they_say() -> None:
     assert said[2] == "30 are in; 57 are incomplete\n"
 
 
-def test_the_example_of_a_test_passes_and_nothing_is_left(tmp_path: Path) -> None:
+def test_the_example_of_a_test_passes_and_nothing_is_left(tmp_path: Path, open_folder: Path) -> None:
     """It needs no other set-up than what it shows, and ends what it starts."""
     *_, example = python_blocks("README.md")
     plugins, _, rest = example.partition("\n")
@@ -122,14 +122,14 @@ def test_the_example_of_a_test_passes_and_nothing_is_left(tmp_path: Path) -> Non
     ended = subprocess.run(
         [*pytest_, str(tmp_path)],
         cwd=tmp_path,
-        env=os.environ | {"TMPDIR": str(tmp_path)},
+        env=os.environ | {"TMPDIR": str(open_folder)},
         capture_output=True,
         text=True,
         timeout=3 * WITHIN,
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "1 passed" in ended.stdout
-    assert [path.name for path in tmp_path.glob("outdial-dev-*")] == []
+    assert [path.name for path in open_folder.glob("outdial-*")] == []
 
 
 def test_the_two_lines_that_dev_prints_can_be_copied() -> None:

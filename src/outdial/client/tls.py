@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import ssl
@@ -49,7 +50,19 @@ def _pinned(text: str) -> aiohttp.Fingerprint:
     match = _FINGERPRINT.fullmatch(text.strip().lower().replace(":", "").replace("sha256", "sha256:", 1))
     if match is None:
         raise SettingError("fingerprint: must be sha256: and 64 hex digits")
-    return aiohttp.Fingerprint(bytes.fromhex(match[1]))
+    return _Pin(bytes.fromhex(match[1]))
+
+
+class _Pin(aiohttp.Fingerprint):
+    """Hangs up on another certificate without the farewell of TLS, which a loop that ends would cut off."""
+
+    def check(self, transport: asyncio.Transport) -> None:
+        """Raises ServerFingerprintMismatch."""
+        try:
+            super().check(transport)
+        except aiohttp.ServerFingerprintMismatch:
+            asyncio.get_running_loop().call_soon(transport.abort)  # after aiohttp has closed it
+            raise
 
 
 def _signed_by(ca_file: Path) -> ssl.SSLContext:
