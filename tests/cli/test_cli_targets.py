@@ -12,6 +12,7 @@ from scripted import Handler, Run, Script, Server, error_of
 
 from certificates import Certificate
 from outdial.cli import app
+from outdial.config import load
 
 
 @pytest.fixture
@@ -79,3 +80,8 @@ def test_every_command_over_the_interface_has_the_options() -> None:
     walk(typer.main.get_command(app))
     assert len(found) >= 12
     assert all({"--ak", "--sk", "--vdn", "--ca-file", "--fingerprint"} <= options for options in found)
+
+
+def test_the_variables_of_clients_are_no_settings_of_a_server() -> None:
+    """Else `outdial dev` would refuse them as mistyped, in the shell in which they are needed."""
+    load(None, {"OUTDIAL_CA": "a.pem", "OUTDIAL_FINGERPRINT": "sha256:ab"})
