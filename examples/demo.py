@@ -57,9 +57,9 @@ def main() -> int:
 def start_campaign(place: dict[str, Any]) -> int:
     """Create a campaign that rings 5 seconds, add the numbers, start it; its id."""
     with BlockingClient(place["url"], place["ak"], place["sk"], place["vdn"]) as client:
-        catcher = client.show_campaign(place["campaign"])["returnObject"]["callBackUrl"]
+        catcher = client.show_campaign(place["campaign"]).callback_url
         now = datetime.now(UTC)
-        created = client.create_campaign(
+        campaign = client.create_campaign(
             {
                 "name": "demo",
                 "strBeginTime": f"{now:%Y-%m-%d} 00:00:00",
@@ -73,7 +73,6 @@ def start_campaign(place: dict[str, Any]) -> int:
                 "callBackUrl": catcher,
             }
         )
-        campaign = int(created["returnObject"]["id"])
         entries = [{"sessionId": f"order-{n}", "called": number} for n, number in enumerate(NUMBERS, 1)]
         client.add_numbers(campaign, entries)
         client.resume(campaign)

@@ -99,9 +99,9 @@ def prepare(folder: Path, far: int) -> None:
 def start_campaign(place: dict[str, Any]) -> None:
     """A campaign that plays the flow to every number."""
     with BlockingClient(place["url"], place["ak"], place["sk"], place["vdn"]) as client:
-        catcher = client.show_campaign(place["campaign"])["returnObject"]["callBackUrl"]
+        catcher = client.show_campaign(place["campaign"]).callback_url
         now = datetime.now(UTC)
-        created = client.create_campaign(
+        campaign = client.create_campaign(
             {
                 "name": "demo over SIP",
                 "strBeginTime": f"{now:%Y-%m-%d} 00:00:00",
@@ -115,7 +115,6 @@ def start_campaign(place: dict[str, Any]) -> None:
                 "callBackUrl": catcher,
             }
         )
-        campaign = int(created["returnObject"]["id"])
         client.add_numbers(campaign, [{"called": number} for number in NUMBERS])
         client.resume(campaign)
 

@@ -82,6 +82,56 @@ def test_the_commands_of_the_readme_do_what_it_says() -> None:
     }
 
 
+def python_blocks(document: str) -> list[str]:
+    text = (ROOT / document).read_text(encoding="utf-8")
+    return re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def test_the_programs_of_the_documents_do_what_they_say() -> None:
+    """Each is run as it stands, one after the other; their number is held, so that none slips by."""
+    plain, loop, _ = python_blocks("README.md")
+    (reference,) = python_blocks("docs/reference/client.md")
+    said = []
+    with dev("--json") as line:
+        place: dict[str, Any] = json.loads(line())
+        names = ("url", "ak", "sk", "vdn")
+        environment = {f"OUTDIAL_{name.upper()}": str(place[name]) for name in names}
+        environment["CAMPAIGN"] = str(place["campaign"])
+        for program in (plain, loop, reference):
+            ended = subprocess.run(
+                [sys.executable, "-c", program],
+                env=os.environ | environment,
+                capture_output=True,
+                text=True,
+                timeout=WITHIN,
+            )
+            assert (ended.returncode, ended.stderr) == (0, "")
+            said.append(ended.stdout)
+    assert said[0].startswith("25 numbers are in\n0200011: ")
+    assert said[1] == f"{place['campaign']} dev DRAFT\n"
+    assert said[2] == "30 are in; 57 are incomplete\n"
+
+
+def test_the_example_of_a_test_passes_and_nothing_is_left(tmp_path: Path, open_folder: Path) -> None:
+    """It needs no other set-up than what it shows, and ends what it starts."""
+    *_, example = python_blocks("README.md")
+    plugins, _, rest = example.partition("\n")
+    (tmp_path / "conftest.py").write_text(plugins)
+    (tmp_path / "test_example.py").write_text(rest)
+    pytest_ = [sys.executable, "-m", "pytest", "-W", "error", "-p", "no:cacheprovider", "-p", "no:asyncio"]
+    ended = subprocess.run(
+        [*pytest_, str(tmp_path)],
+        cwd=tmp_path,
+        env=os.environ | {"TMPDIR": str(open_folder)},
+        capture_output=True,
+        text=True,
+        timeout=3 * WITHIN,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "1 passed" in ended.stdout
+    assert [path.name for path in open_folder.glob("outdial-*")] == []
+
+
 def test_the_two_lines_that_dev_prints_can_be_copied() -> None:
     """Issue, `outdial dev`: one adds numbers, one starts the campaign."""
     with dev() as line:

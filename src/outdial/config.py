@@ -130,7 +130,7 @@ class Settings:
 NO_SETTINGS = frozenset(
     f"OUTDIAL_{name}"
     for name in (
-        *("URL", "AK", "SK", "VDN"),  # of the commands that talk to a server
+        *("URL", "AK", "SK", "VDN", "CA", "FINGERPRINT"),  # of the commands that talk to a server
         *("CONFIG", "MASTER_KEY", "TRUNK_PASSWORD", "APT"),
         *("LIFELINE_FD", "READY_FD", "LISTEN_FD", "CARRIER_SOCKET"),  # the supervisor's own
     )

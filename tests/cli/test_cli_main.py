@@ -125,10 +125,14 @@ def test_a_reader_that_has_seen_enough_is_no_error(script: Script, unbuffered: s
 
 def test_a_locale_that_cannot_print_a_name_fails_no_command(script: Script) -> None:
     row = {"id": 46, "name": "春", "status": 1, "deviceType": 3, "callerNo": "1"}
-    script.success(data=[row | {"strBeginTime": "b", "strEndTime": "e"}])
+    times = {"strBeginTime": "2030-01-01 00:00:00", "strEndTime": "2030-02-01 00:00:00"}
+    script.success(data=[row | times], totalSize=1)
     environment = os.environ | script.environment | {"PYTHONIOENCODING": "ascii"}
     ended = subprocess.run([*OUTDIAL, "campaign", "list"], capture_output=True, env=environment, timeout=30)
-    assert (ended.returncode, ended.stdout) == (0, b"46\t\\u6625\tdraft\tb\te\t3\t1\n")
+    assert (ended.returncode, ended.stdout) == (
+        0,
+        b"46\t\\u6625\tdraft\t2030-01-01 00:00:00\t2030-02-01 00:00:00\t3\t1\n",
+    )
 
 
 def test_visible_shows_what_steers_a_terminal() -> None:

@@ -14,7 +14,7 @@ from itertools import pairwise
 import pytest
 from scripted import ROOT, Run, Script, error_of
 
-from outdial.cli import numbers as command
+from outdial.client import numbers as command
 
 FORTY_FIVE = [f"8{n:04d}" for n in range(45)]
 

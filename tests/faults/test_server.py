@@ -313,7 +313,7 @@ def misuse(server: Server, key: AccessKey, campaign: int) -> None:
         for body in bodies:
             with suppress(ClientError):
                 client._run(inner.send(inner.signed("POST", path, body=body)))
-        client.add_to_blacklist({"blocklist": [NUMBERS[6]]})
+        client.add_to_blacklist([NUMBERS[6]])
         with suppress(ClientError):
             client.add_numbers(campaign, [{"called": NUMBERS[6]}])
         client.clear_blacklist()

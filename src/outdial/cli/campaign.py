@@ -12,7 +12,7 @@ from outdial.cli.examples import examples
 from outdial.cli.failures import WrongUsage
 from outdial.cli.output import for_person, note, print_facts, print_json, print_rows
 from outdial.cli.store_access import OfVdn, StoreOptions, administer, with_store
-from outdial.cli.targets import Ak, CampaignId, Json, Sk, Url, Vdn, connected
+from outdial.cli.targets import CampaignId, Json, ServerOptions, connected, with_server
 
 app = typer.Typer(help="Campaigns: create, modify, list, show, retry, special dates, start, pause, end, why.")
 
@@ -21,7 +21,6 @@ STATUS = {1: "draft", 2: "started", 3: "suspended", 4: "ended"}
 STATUS_ALL = 0
 INIT_DRAFT, INIT_STARTED = 1, 2
 MOST_WINDOWS = 3
-PAGE = 100
 DEFAULT_DAYS = 30
 
 _WINDOW = re.compile(r"([0-9]{2}:[0-9]{2})-([0-9]{2}:[0-9]{2})")
@@ -35,6 +34,7 @@ _WINDOW = re.compile(r"([0-9]{2}:[0-9]{2})-([0-9]{2}:[0-9]{2})")
         "    --callback https://example.org/results",
     )
 )
+@with_server
 def create(
     *,
     name: Annotated[str, typer.Argument(metavar="NAME", help="The name, unique in the VDN.")],
@@ -93,10 +93,7 @@ def create(
         ),
     ] = "count",
     start: Annotated[bool, typer.Option("--start", help="Start it at once, instead of a draft.")] = False,
-    url: Url = None,
-    ak: Ak = None,
-    sk: Sk = None,
-    vdn: Vdn = None,
+    server: ServerOptions,
     json: Json = False,
 ) -> None:
     """Create a campaign, as a draft unless --start is given; prints its id."""
@@ -116,8 +113,8 @@ def create(
     }
     optional = {"description": description, "callBackUrl": callback}
     body |= {field: value for field, value in optional.items() if value is not None}
-    with connected(url, ak, sk, vdn) as client:
-        campaign_id = client.create_campaign(body)["returnObject"]["id"]
+    with connected(server) as client:
+        campaign_id = client.create_campaign(body)
     if json:
         print_json({"id": campaign_id})
         return
@@ -167,6 +164,7 @@ def schedule(kind: str, option: str, windows: list[str]) -> dict[str, str]:
 @app.command(
     "list", epilog=examples("outdial campaign list", "outdial campaign list --status started --json")
 )
+@with_server
 def list_(
     *,
     status: Annotated[
@@ -175,23 +173,13 @@ def list_(
             metavar="|".join(STATUS.values()), help="Only campaigns of this status.", show_default="all"
         ),
     ] = None,
-    url: Url = None,
-    ak: Ak = None,
-    sk: Sk = None,
-    vdn: Vdn = None,
+    server: ServerOptions,
     json: Json = False,
 ) -> None:
     """List the VDN's campaigns."""
     wanted = {word: number for number, word in STATUS.items()}.get(status or "", STATUS_ALL)
-    with connected(url, ak, sk, vdn) as client:
-        found: list[dict[str, Any]] = []
-        page = 1
-        while True:
-            answer = client.list_campaigns(status=wanted, page=page, rows=PAGE)
-            found += answer["data"]
-            if len(answer["data"]) < PAGE:
-                break
-            page += 1
+    with connected(server) as client:
+        found = [one.raw for one in client.campaigns(status=wanted)]
     if json:
         print_json(found)
         return
@@ -213,18 +201,16 @@ def list_(
 
 
 @app.command(epilog=examples("outdial campaign show 46", "outdial campaign show 46 --json"))
+@with_server
 def show(
     *,
     campaign: CampaignId,
-    url: Url = None,
-    ak: Ak = None,
-    sk: Sk = None,
-    vdn: Vdn = None,
+    server: ServerOptions,
     json: Json = False,
 ) -> None:
     """Show one campaign: its settings, what it does now, and how many numbers are incomplete."""
-    with connected(url, ak, sk, vdn) as client:
-        found = client.show_campaign(campaign)["returnObject"]
+    with connected(server) as client:
+        found = client.show_campaign(campaign).raw
     if json:
         print_json(found)
         return
@@ -262,27 +248,30 @@ def _windows(kind: str, fields: dict[str, str | None]) -> str:
 
 
 @app.command(epilog=examples("outdial campaign start 46"))
-def start(*, campaign: CampaignId, url: Url = None, ak: Ak = None, sk: Sk = None, vdn: Vdn = None) -> None:
+@with_server
+def start(*, campaign: CampaignId, server: ServerOptions) -> None:
     """Start a draft, or go on with a paused campaign (the same as resume)."""
-    _resume(campaign, url, ak, sk, vdn)
+    _resume(campaign, server)
 
 
 @app.command(epilog=examples("outdial campaign resume 46"))
-def resume(*, campaign: CampaignId, url: Url = None, ak: Ak = None, sk: Sk = None, vdn: Vdn = None) -> None:
+@with_server
+def resume(*, campaign: CampaignId, server: ServerOptions) -> None:
     """Go on with a paused campaign, or start a draft (the same as start)."""
-    _resume(campaign, url, ak, sk, vdn)
+    _resume(campaign, server)
 
 
-def _resume(campaign: int, url: str | None, ak: str | None, sk: str | None, vdn: int | None) -> None:
-    with connected(url, ak, sk, vdn) as client:
+def _resume(campaign: int, server: ServerOptions) -> None:
+    with connected(server) as client:
         client.resume(campaign)
     print(f"campaign {campaign} started")
 
 
 @app.command(epilog=examples("outdial campaign pause 46"))
-def pause(*, campaign: CampaignId, url: Url = None, ak: Ak = None, sk: Sk = None, vdn: Vdn = None) -> None:
+@with_server
+def pause(*, campaign: CampaignId, server: ServerOptions) -> None:
     """Pause a started campaign: no new call leaves later than 1 s after this; running calls finish."""
-    with connected(url, ak, sk, vdn) as client:
+    with connected(server) as client:
         client.pause(campaign)
     print(f"campaign {campaign} paused")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as json_text
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
@@ -12,7 +13,7 @@ from outdial.cli.campaign import app, instant, schedule, wire_time
 from outdial.cli.examples import examples
 from outdial.cli.failures import WrongUsage
 from outdial.cli.output import print_facts, print_json
-from outdial.cli.targets import Ak, CampaignId, Json, Sk, Url, Vdn, connected
+from outdial.cli.targets import CampaignId, Json, ServerOptions, connected, with_server
 
 __all__ = ["app", "modify", "retry"]
 
@@ -25,6 +26,7 @@ _RULE = re.compile(r"([0-9]{1,2}):([0-9]{1,5}):([0-9]{1,6})")
         "outdial campaign modify 46 --special-window 10:00-12:00 --max-channels 20",
     )
 )
+@with_server
 def modify(
     *,
     campaign: CampaignId,
@@ -54,10 +56,7 @@ def modify(
     max_channels: Annotated[
         int | None, typer.Option(metavar="N", help="Calls at the same time, at most.")
     ] = None,
-    url: Url = None,
-    ak: Ak = None,
-    sk: Sk = None,
-    vdn: Vdn = None,
+    server: ServerOptions,
 ) -> None:
     """Modify a campaign that is not ended, also while it runs; what no option names stays."""
     hours = _hours(window, special_window)
@@ -73,8 +72,8 @@ def modify(
         "maxChannels": max_channels,
     }
     pace = {"callCount": calls, "callInterval": every}
-    with connected(url, ak, sk, vdn) as client:
-        body = _as_it_is(client.show_campaign(campaign)["returnObject"])
+    with connected(server) as client:
+        body = _as_it_is(client.show_campaign(campaign).raw)
         body |= _given(wanted)
         body["ivrParam"] |= _given(pace)
         for kind, fields in hours.items():
@@ -97,7 +96,7 @@ def _given(fields: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def _as_it_is(found: dict[str, Any]) -> dict[str, Any]:
+def _as_it_is(found: Mapping[str, Any]) -> dict[str, Any]:
     """The mandatory part of a modification that changes nothing."""
     same = (
         "name",
@@ -121,6 +120,7 @@ def _as_it_is(found: dict[str, Any]) -> dict[str, Any]:
         "outdial campaign retry 46 --none",
     )
 )
+@with_server
 def retry(
     *,
     campaign: CampaignId,
@@ -139,21 +139,18 @@ def retry(
         typer.Option(metavar="FAILCODE", help="After this failCode a number is not tried again."),
     ] = None,
     none: Annotated[bool, typer.Option("--none", help="Try no number again.")] = False,
-    url: Url = None,
-    ak: Ak = None,
-    sk: Sk = None,
-    vdn: Vdn = None,
+    server: ServerOptions,
     json: Json = False,
 ) -> None:
     """Show or set which numbers are tried again, by day (--days, --tries) or by result (--on)."""
     policy = _policy(days, tries, on, none=none)
     if policy is None and never:
         raise WrongUsage("--never: goes with --days and --tries, or with --on")
-    with connected(url, ak, sk, vdn) as client:
+    with connected(server) as client:
         if policy is not None:
             body = {"policyType": 0, "policyJson": json_text.dumps(policy), "noRetryPolicy": never or []}
             client.set_retry_policy(campaign, body)
-        found = client.show_retry_policy(campaign)["data"]
+        found = client.show_retry_policy(campaign).raw
     if json:
         print_json(found)
         return

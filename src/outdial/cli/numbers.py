@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,23 +13,16 @@ import typer
 from outdial.cli.examples import examples
 from outdial.cli.failures import EXIT_INTERRUPTED, Failure, WrongUsage
 from outdial.cli.output import print_json
-from outdial.cli.targets import Ak, CampaignId, Json, Sk, Url, Vdn, connected, failure_of
-from outdial.errors import Code
+from outdial.cli.targets import CampaignId, Json, ServerOptions, connected, failure_of, with_server
 
 if TYPE_CHECKING:
-    from outdial.client import BlockingClient
+    from outdial.client import BlockingClient, Chunk
 
 app = typer.Typer(help="Outbound numbers: add them to a campaign.")
 
-AT_A_TIME = 20
-"""Entries of one request (contract, Restrictions)."""
-BETWEEN = 1.0
-"""Seconds between two accepted adds to one campaign (contract, Restrictions)."""
-REPEAT_AFTER = 0.25
-"""Seconds until a request that came too soon, because others add too, is sent again."""
-PATIENCE = 30.0
-"""Seconds for which one request is sent again before the command gives up."""
 STDIN = "-"
+ONE_REQUEST = 20
+"""Numbers that are one request."""
 
 
 @app.callback()
@@ -48,13 +40,12 @@ class Progress:
     data_ids: list[dict[str, str]] = field(default_factory=list)
     under_way: int = 0
 
-    def take(self, answer: dict[str, Any]) -> None:
+    def take(self, chunk: Chunk) -> None:
         """The request under way was accepted."""
-        shown = answer["returnObject"]
-        self.added += self.under_way
+        self.added += len(chunk.numbers)
         self.under_way = 0
-        self.total_size = shown["totalSize"]
-        self.data_ids += shown.get("dataIdList", [])
+        self.total_size = chunk.total_size
+        self.data_ids += [{"called": called, "dataId": one} for called, one in chunk.data_ids.items()]
 
     def report(self, fate: str) -> str:
         """What is in and what is not; `fate` is that of the request under way."""
@@ -77,6 +68,7 @@ class Progress:
         "outdial numbers add 46 - < numbers.txt",
     )
 )
+@with_server
 def add(
     *,
     campaign: CampaignId,
@@ -102,10 +94,7 @@ def add(
         str | None,
         typer.Option(metavar="TIME", help="Recycle time, 'yyyy-mm-dd hh:mm:ss' in the VDN's time zone."),
     ] = None,
-    url: Url = None,
-    ak: Ak = None,
-    sk: Sk = None,
-    vdn: Vdn = None,
+    server: ServerOptions,
     json: Json = False,
 ) -> None:
     """Add numbers to a campaign; the options hold for each of them.
@@ -123,7 +112,7 @@ def add(
     }
     given = {name: value for name, value in common.items() if value is not None}
     progress = Progress(len(called))
-    with connected(url, ak, sk, vdn) as client:
+    with connected(server) as client:
         try:
             with _shown(progress) as tick:
                 _add_all(client, campaign, [{"called": number, **given} for number in called], progress, tick)
@@ -152,13 +141,14 @@ def _add_all(
 ) -> None:
     from outdial.client import ClientError, NoAnswer
 
+    def under_way() -> Iterator[dict[str, Any]]:
+        for entry in entries:
+            progress.under_way += 1
+            yield entry
+
     try:
-        for first in range(0, len(entries), AT_A_TIME):
-            if first:
-                time.sleep(BETWEEN)
-            batch = entries[first : first + AT_A_TIME]
-            progress.under_way = len(batch)
-            progress.take(_add(client, campaign, batch))
+        for chunk in client.add_in_chunks(campaign, under_way()):
+            progress.take(chunk)
             tick()
     except ClientError as error:
         fate = "may or may not be in" if isinstance(error, NoAnswer) else "were not"
@@ -168,24 +158,10 @@ def _add_all(
         raise Failure(f"interrupted{report}", EXIT_INTERRUPTED) from error
 
 
-def _add(client: BlockingClient, campaign: int, batch: list[dict[str, Any]]) -> dict[str, Any]:
-    """One request, sent again while others keep the campaign busy."""
-    from outdial.client import ClientError
-
-    give_up = time.monotonic() + PATIENCE
-    while True:
-        try:
-            return client.add_numbers(campaign, batch)
-        except ClientError as error:
-            if error.code != Code.TOO_SOON.wire or time.monotonic() >= give_up:
-                raise
-        time.sleep(REPEAT_AFTER)
-
-
 @contextmanager
 def _shown(progress: Progress) -> Iterator[Callable[[], None]]:
     """A progress bar on stderr when that is a terminal and there is more than one request."""
-    if not sys.stderr.isatty() or progress.given <= AT_A_TIME:
+    if not sys.stderr.isatty() or progress.given <= ONE_REQUEST:
         yield lambda: None
         return
     from rich.console import Console

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
@@ -10,7 +11,7 @@ import typer
 from outdial.cli.examples import examples
 from outdial.cli.failures import WrongUsage
 from outdial.cli.output import print_json, print_rows
-from outdial.cli.targets import Ak, CampaignId, Json, Sk, Url, Vdn, connected
+from outdial.cli.targets import CampaignId, Json, ServerOptions, connected, with_server
 
 app = typer.Typer(help="Special dates of a campaign: list, add, remove.")
 
@@ -21,18 +22,16 @@ _SPAN = re.compile(r"([0-9-]+)(?:\.\.([0-9-]+))?")
 
 
 @app.command("list", epilog=examples("outdial campaign special-dates list 46"))
+@with_server
 def list_(
     *,
     campaign: CampaignId,
-    url: Url = None,
-    ak: Ak = None,
-    sk: Sk = None,
-    vdn: Vdn = None,
+    server: ServerOptions,
     json: Json = False,
 ) -> None:
     """List the special dates of a campaign."""
-    with connected(url, ak, sk, vdn) as client:
-        found = client.list_special_dates(campaign)["data"]
+    with connected(server) as client:
+        found = [one.raw for one in client.list_special_dates(campaign)]
     if json:
         print_json(found)
         return
@@ -40,7 +39,7 @@ def list_(
     print_rows(("id", "name", "kind", "days"), rows)
 
 
-def _days(one: dict[str, Any]) -> str:
+def _days(one: Mapping[str, Any]) -> str:
     return one["week"] or f"{one['beginTime']}..{one['endTime']}"
 
 
@@ -52,6 +51,7 @@ def _days(one: dict[str, Any]) -> str:
         "outdial campaign special-dates add 47 --use 5",
     )
 )
+@with_server
 def add(
     *,
     campaign: CampaignId,
@@ -70,16 +70,13 @@ def add(
     use: Annotated[
         int | None, typer.Option(metavar="ID", help="A special date that another campaign has.")
     ] = None,
-    url: Url = None,
-    ak: Ak = None,
-    sk: Sk = None,
-    vdn: Vdn = None,
+    server: ServerOptions,
     json: Json = False,
 ) -> None:
     """Add a special date to a campaign; prints its id."""
     body = _body(name, week, dates, yearly, use)
-    with connected(url, ak, sk, vdn) as client:
-        made = client.add_special_date(campaign, body)["returnObject"]["id"]
+    with connected(server) as client:
+        made = client.add_special_date(campaign, body)
     if json:
         print_json({"id": made})
         return
@@ -111,6 +108,7 @@ def _body(
         "outdial campaign special-dates remove 46 5", "outdial campaign special-dates remove 46 --all"
     )
 )
+@with_server
 def remove(
     *,
     campaign: CampaignId,
@@ -118,14 +116,11 @@ def remove(
         int | None, typer.Argument(metavar="ID", help="The special date's id.", show_default=False)
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="All of the campaign.")] = False,
-    url: Url = None,
-    ak: Ak = None,
-    sk: Sk = None,
-    vdn: Vdn = None,
+    server: ServerOptions,
 ) -> None:
     """Take a special date, or all, from a campaign; other campaigns keep theirs."""
     if (special_date is None) is not every:
         raise WrongUsage("ID or --all: one of them")
-    with connected(url, ak, sk, vdn) as client:
+    with connected(server) as client:
         client.delete_special_dates(campaign, special_date)
     print(f"campaign {campaign}: {'all special dates' if every else f'special date {special_date}'} removed")

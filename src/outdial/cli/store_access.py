@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 import typer
 
 from outdial.cli.failures import WrongUsage
+from outdial.cli.option_sets import spread
 from outdial.cli.targets import HIGHEST_VDN
 
 if TYPE_CHECKING:
@@ -92,26 +93,13 @@ def with_store(command: Callable[..., None]) -> Callable[..., None]:
 
     Where that may be None, nobody needs to say so.
     """
-    signature = inspect.signature(command, eval_str=True)
-    needed = signature.parameters["options"].annotation is StoreOptions
+    needed = inspect.signature(command, eval_str=True).parameters["options"].annotation is StoreOptions
 
-    def run(**given: Any) -> None:
-        where = {name: given.pop(name) for name in _WHERE}
+    def made(**where: Any) -> StoreOptions | None:
         said = needed or where["data"] is not None or where["database"]
-        command(options=StoreOptions(**where) if said else None, **given)
+        return StoreOptions(**where) if said else None
 
-    parameters: list[inspect.Parameter] = []
-    for one in signature.parameters.values():
-        if one.name == "options":
-            parameters += [
-                one.replace(name=name, annotation=kind, default=None) for name, kind in _WHERE.items()
-            ]
-        else:
-            parameters.append(one)
-    run.__name__, run.__doc__, run.__module__ = command.__name__, command.__doc__, command.__module__
-    run.__annotations__ = {one.name: one.annotation for one in parameters}
-    run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-    return run
+    return spread(command, "options", _WHERE, made)
 
 
 def read_file(path: Path, limit: int) -> bytes:
