@@ -218,6 +218,11 @@ class Calls:
         """Keep what this run says of itself."""
         await self._db.fetch("say_standing", epoch, msgspec.json.encode(standing).decode())
 
+    async def standings_of(self, host: str) -> list[EngineStanding]:
+        """What the living runs of a host say of themselves."""
+        rows = await self._db.fetch("standings_of_host", host)
+        return [msgspec.json.decode(row["standing"], type=EngineStanding) for row in rows]
+
     async def resign(self, epoch: int) -> None:
         """End this run: it claims nothing more."""
         await self._db.fetch("resign", epoch)

@@ -241,6 +241,11 @@ SELECT epoch, pid FROM engine WHERE host = $1 AND recovered_at IS NULL AND fence
 -- name: say_standing
 UPDATE engine SET standing = $2 WHERE epoch = $1
 
+-- name: standings_of_host
+SELECT standing FROM engine
+WHERE host = $1 AND standing IS NOT NULL AND fenced_at IS NULL AND recovered_at IS NULL
+  AND lease_until > clock_timestamp()
+
 -- name: facts
 -- What may hold a campaign back, in one look. An engine that has said nothing yet has no switch.
 SELECT c.*, v.time_zone, v.trunk_group, n.*,
