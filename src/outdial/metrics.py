@@ -107,7 +107,9 @@ class _Cells:
     def samples(self, cells: Sequence[Sequence[float]]) -> Iterator[Sample]:
         """Its samples, from the cells of every process."""
         for values, at in self.at.items():
-            yield Sample(self.name, self.named(values), self.combine(one[at] for one in cells))
+            value = self.combine(one[at] for one in cells)
+            if value or len(self.names) < 2:  # hundreds of pairs of labels never occur
+                yield Sample(self.name, self.named(values), value)
 
     def named(self, values: tuple[str, ...]) -> Labels:
         """The labels of a set by name."""
