@@ -14,6 +14,7 @@ import asyncpg
 import pytest
 
 from outdial import metrics
+from outdial.errors import StoreUnavailable
 from outdial.model import EngineStanding, TrunkState
 from outdial.store.store import Store
 from outdial.web import app, edge, guard
@@ -117,6 +118,17 @@ def test_no_label_can_name_a_person() -> None:
     assert named == {
         *("operation", "code", "status", "outcome", "disposition", "kind", "version", "trunk", "process")
     }
+
+
+async def test_what_the_database_does_not_do_is_counted() -> None:
+    def counted() -> float:
+        return metrics._cells[metrics.DATABASE_ERRORS.at["unavailable",]]
+
+    before = counted()
+    async with Store("postgresql://127.0.0.1:1/none", None, size=1) as store:
+        with pytest.raises(StoreUnavailable):
+            await store.results.backlog()
+    assert counted() == before + 1
 
 
 async def test_the_outbox_and_the_trunks_come_from_the_database(

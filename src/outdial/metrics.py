@@ -77,10 +77,10 @@ class Family:
 
 _cells: memoryview[float] = memoryview(bytearray(8 * 4096)).cast("d")
 _used = 0
-_counted: list[_Cells] = []
+_counted: list[Metric] = []
 
 
-class _Cells:
+class Metric:
     """A metric whose samples have cells. `combine` makes one value of those of several processes."""
 
     kind = "counter"
@@ -116,7 +116,7 @@ class _Cells:
         return dict(zip(self.names, values, strict=True))
 
 
-class Counter(_Cells):
+class Counter(Metric):
     """What only grows."""
 
     def add(self, *labels: str, by: float = 1.0) -> None:
@@ -124,7 +124,7 @@ class Counter(_Cells):
         _cells[self.at[labels]] += by
 
 
-class Gauge(_Cells):
+class Gauge(Metric):
     """What each process knows of itself; the sum of all, or with `least` the least that is not 0."""
 
     kind = "gauge"
@@ -147,7 +147,7 @@ class LeastGauge(Gauge):
     least = True
 
 
-class Histogram(_Cells):
+class Histogram(Metric):
     """How long something took, in seconds: a cell for each bucket, for what is longer, and for the sum."""
 
     kind = "histogram"

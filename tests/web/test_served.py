@@ -23,7 +23,11 @@ from typing import Any
 import pytest
 from tlspair import blind, fingerprint, of_der, pair, trusting
 
+from outdial import metrics
+from outdial.engine.host import this_host
+from outdial.store.store import Store
 from outdial.web.certificates import Pair
+from outdial.web.exposition import Exposition
 from outdial.web.server import listening_socket
 
 WITHIN = 30.0
@@ -211,8 +215,6 @@ HEALTH = 'outdial_requests_total{operation="none",code="none"}'
 
 def counted_by(running: Served, name: str, folder: Path) -> float:
     """The requests that one process counted, read from its file."""
-    from outdial import metrics
-
     (file,) = folder.glob(f"outdial-*/{name}.metrics")
     cells = memoryview(file.read_bytes()).cast("d")
     return sum(cells[at] for at in metrics.REQUESTS.at.values())
@@ -255,7 +257,7 @@ def test_metrics_are_the_sum_of_the_api_processes_and_survive_a_kill(
 def test_metrics_are_not_on_the_api_and_the_api_not_on_metrics(tmp_path: Path, database: str) -> None:
     with served(tmp_path, database) as running:
         assert running.ask("/metrics") == 404
-        until(lambda: running.metrics())
+        until(running.metrics)
         line = http.client.HTTPConnection("127.0.0.1", running.metrics_port, timeout=10)
         for method, path, status in (
             ("GET", "/readyz", 404),
@@ -271,9 +273,6 @@ def test_metrics_are_not_on_the_api_and_the_api_not_on_metrics(tmp_path: Path, d
 
 def test_a_database_that_is_away_is_said(tmp_path: Path, database: str) -> None:
     """The counters are there all the same."""
-    from outdial.engine.host import this_host
-    from outdial.store.store import Store
-    from outdial.web.exposition import Exposition
 
     async def ask() -> bytes:
         said: list[Any] = []
