@@ -18,13 +18,12 @@ import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
 
-from outdial import logs, metrics
+from outdial import logs, metrics, tls
 from outdial.config import Settings, load, networks, variable_of
 from outdial.errors import SettingError
 from outdial.store.postgres import check_server, utc_now
@@ -77,47 +76,13 @@ def serve(settings: Settings) -> int:
     as_init()
     logs.configure(settings.log_level, "supervisor")
     with listening(settings) as sock, metrics_listening(settings) as metrics_sock:
-        settings, keeper = secured(settings)
+        settings, keeper = tls.secured(settings)
         with database(settings) as (settled, postgres), scratch() as folder:
             asyncio.run(prepare(settled))
             supervisor = supervised(settled, sock, postgres, folder, serving=Serving(keeper, metrics_sock))
-            announce(settled, sock, keeper)
+            tls.announce(settled, sock, keeper)
             asyncio.run(supervisor.run())
     return 0
-
-
-def announce(settings: Settings, sock: socket.socket, keeper: Keeper | None) -> None:
-    """Say where we serve and, on stdout too, which certificate: clients pin its fingerprint."""
-    from outdial.web.certificates import facts
-
-    host, port = sock.getsockname()[:2]
-    scheme, said = ("https", facts(keeper.certificate)) if keeper is not None else ("http", {})
-    log.info("serving", scheme=scheme, host=host, port=port, roles=settings.roles, **said)
-    if keeper is not None and "api" in settings.roles:
-        print(f"certificate {keeper.certificate.fingerprint}", flush=True)
-
-
-def secured(settings: Settings) -> tuple[Settings, Keeper | None]:
-    """The settings with the pair that the API serves with, made here if need be; None: plain HTTP.
-
-    Raises `SettingError` for a pair that cannot be served.
-    """
-    from outdial.web.certificates import Keeper, Pair, own_pair
-
-    if "api" not in settings.roles:
-        return settings, None
-    if settings.tls_cert is not None and settings.tls_key is not None:
-        return settings, Keeper(Pair(settings.tls_cert, settings.tls_key), utc_now)
-    if not settings.makes_certificate:
-        return settings, None
-    if settings.data is None:
-        raise SettingError(
-            f"tls_cert, tls_key: needed to listen on {settings.listen}, because without a data folder a "
-            "certificate of our own has no place; or name the proxies in front in behind_proxy"
-        )
-    own = partial(own_pair, settings.data, settings.address()[0])
-    pair = own(utc_now())
-    return settings.with_options(tls_cert=pair.certificate, tls_key=pair.key), Keeper(pair, utc_now, own)
 
 
 @contextmanager
@@ -320,7 +285,7 @@ async def run_api(settings: Settings, stop: asyncio.Event, ready: Callable[[], N
     from outdial.web.server import serve as serve_http
 
     sock = socket.socket(fileno=int(os.environ[LISTEN_FD]))
-    tls = _tls(settings)
+    secure = tls.of_process(settings)
     async with opened(settings, "outdial api") as store:
         service = Service(store, utc_now)
         app: App = Guard(Api(service, Gate(service, utc_now)), allowed_hosts=None)
@@ -328,27 +293,7 @@ async def run_api(settings: Settings, stop: asyncio.Event, ready: Callable[[], N
             app = BehindProxy(app, networks("behind_proxy", settings.behind_proxy))
         ready()
         collect_rarely()
-        await serve_http(app, sock, stop=stop, grace=20.0, tls=tls)
-
-
-def _tls(settings: Settings) -> ssl.SSLContext | None:
-    """TLS of an api process, which takes a new pair at SIGHUP; None: plain HTTP. Raises `SettingError`."""
-    from outdial.web.certificates import Pair, Tls
-
-    if settings.tls_cert is None or settings.tls_key is None:
-        return None
-    tls = Tls(Pair(settings.tls_cert, settings.tls_key), utc_now)
-
-    def say() -> None:
-        metrics.CERTIFICATE_ENDS.set(tls.certificate.not_after.timestamp())
-
-    def reload() -> None:
-        tls.reload()
-        say()
-
-    say()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
-    return tls.context
+        await serve_http(app, sock, stop=stop, grace=20.0, tls=secure)
 
 
 async def run_engine(settings: Settings, stop: asyncio.Event, ready: Callable[[], None]) -> None:

@@ -168,10 +168,8 @@ class Supervisor:
         self._settled.set()
 
     def reload(self) -> None:
-        """What SIGHUP asks for: judge what is to be reloaded, and have the children reload it."""
-        if self._reload is None or (self._had_terminal and not _has_terminal()):
-            self.stop()
-        elif self._reload():
+        """Judge what is to be reloaded, and have the children reload it."""
+        if self._reload is not None and self._reload():
             for place in self._places:
                 place.reload()
 
@@ -187,7 +185,7 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         heard = [number for number in _HEARD if signal.getsignal(number) != signal.SIG_IGN]
         before = {number: signal.getsignal(number) for number in heard}
-        does = {signal.SIGTERM: self.stop, signal.SIGINT: self._interrupt, signal.SIGHUP: self.reload}
+        does = {signal.SIGTERM: self.stop, signal.SIGINT: self._interrupt, signal.SIGHUP: self._hang_up}
         for number in heard:
             loop.add_signal_handler(number, does[number])
         loop.add_signal_handler(signal.SIGCHLD, self._look)
@@ -206,6 +204,13 @@ class Supervisor:
             for place in self._places:
                 place.kill()
         self.stop()
+
+    def _hang_up(self) -> None:
+        """SIGHUP, from an operator or from a terminal that has gone."""
+        if self._reload is None or (self._had_terminal and not _has_terminal()):
+            self.stop()
+        else:
+            self.reload()
 
     @contextlib.contextmanager
     def _lifeline_of_children(self) -> Iterator[None]:

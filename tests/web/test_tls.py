@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 from test_edge import WITHIN, Toy, toy
 from tlspair import blind, encrypted, fingerprint, of_der, pair, trusting
 
-from outdial import compose
+from outdial import tls as server_tls
 from outdial.config import Settings, networks
 from outdial.errors import SettingError
 from outdial.web import certificates
@@ -54,7 +54,7 @@ def test_off_loopback_there_is_a_certificate_unless_a_proxy_has_one(
 def test_our_own_certificate_is_made_once_and_kept(tmp_path: Path) -> None:
     """Beside the data folder like the master key, the key for its owner alone, and clients can verify it."""
     given = Settings(data=tmp_path / "data", listen="192.0.2.5:8443")
-    settings, keeper = compose.secured(given)
+    settings, keeper = server_tls.secured(given)
     assert keeper is not None
     certificate, key = tmp_path / "data.tls.crt", tmp_path / "data.tls.key"
     assert (settings.tls_cert, settings.tls_key) == (certificate, key)
@@ -62,7 +62,7 @@ def test_our_own_certificate_is_made_once_and_kept(tmp_path: Path) -> None:
     assert {"192.0.2.5", "localhost", "127.0.0.1", socket.gethostname()} <= keeper.certificate.names
     assert keeper.certificate.fingerprint == fingerprint(certificate)
     assert keeper.certificate.not_after > NOW + 3000 * DAY
-    again = compose.secured(given)[1]
+    again = server_tls.secured(given)[1]
     assert again is not None
     assert again.certificate == keeper.certificate
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data.tls.crt", "data.tls.key"]
@@ -92,7 +92,7 @@ def test_our_own_certificate_is_made_anew_for_another_address_and_another_key(tm
 
 def test_without_a_data_folder_our_own_certificate_has_no_place() -> None:
     with pytest.raises(SettingError, match=r"^tls_cert, tls_key: needed to listen on 192\.0\.2\.5:1"):
-        compose.secured(Settings(database="postgresql://x", listen="192.0.2.5:1"))
+        server_tls.secured(Settings(database="postgresql://x", listen="192.0.2.5:1"))
 
 
 def _gone(made: Pair, folder: Path) -> Pair:
@@ -149,7 +149,7 @@ def test_a_pair_that_cannot_be_served_is_refused_by_name(
     spoiled = spoil(pair(tmp_path, "good"), tmp_path)
     settings = Settings(tls_cert=spoiled.certificate, tls_key=spoiled.key)
     with pytest.raises(SettingError, match=f"^{said}"):
-        compose.secured(settings)
+        server_tls.secured(settings)
 
 
 def test_the_files_are_both_given_or_neither(tmp_path: Path) -> None:
