@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,10 @@ import pytest
 from outdial import metrics
 from outdial.errors import StoreUnavailable
 from outdial.model import EngineStanding, TrunkState
+from outdial.routing import Bar
+from outdial.routing.board import TrunkStanding
 from outdial.store.store import Store
+from outdial.switch import sip as sip_switch
 from outdial.web import app, edge, guard
 from outdial.web.exposition import SAID, Exposition
 
@@ -157,3 +160,19 @@ async def test_the_outbox_and_the_trunks_come_from_the_database(
     assert found['outdial_trunk_channels_in_use{trunk="north"}'] == 3
     assert found['outdial_trunk_channels{trunk="north"}'] == 30
     assert 'outdial_trunk_up{trunk="far"}' not in found
+
+
+@pytest.mark.parametrize(
+    ("bar", "up", "said"),
+    [
+        (None, True, None),
+        (Bar.CPS, True, None),
+        (Bar.CHANNELS, True, "all channels in use"),
+        (Bar.BREAKER, False, "circuit breaker open"),
+        (Bar.UNREACHABLE, False, "no address known, or no connection"),
+    ],
+)
+def test_a_trunk_that_is_only_busy_is_up(bar: Bar | None, up: bool, said: str | None) -> None:
+    standing = TrunkStanding("north", "main", bar, None, "", 3, 30, None)
+    state = sip_switch._state(standing, 0.0, datetime.now(UTC))
+    assert state == TrunkState("north", "main", said, up=up, in_use=3, channels=30)
