@@ -19,11 +19,13 @@ import asyncpg
 import pytest
 
 from callhouse import Carrier, House
+from outdial import metrics
 from outdial.dialing import Settle, Withdraw
 from outdial.engine import Fenced
 from outdial.engine.host import lives
 from outdial.engine.ledger import Ledger
 from outdial.errors import CommitUnknown, StoreUnavailable
+from outdial.metrics import Metric
 from outdial.model import BlacklistEntry, CampaignState, Disposition, OnUnknown, Recycle, Settlement
 from outdial.store.calls import NextTry
 from outdial.store.postgres import Postgres, utc_now
@@ -90,6 +92,34 @@ async def test_every_ending_becomes_its_result(house: House, carrier: Carrier) -
     assert await house.sql.fetchval("SELECT count(*) FROM attempt WHERE ended_at IS NULL") == 0
     await running.end()
     assert await house.sql_is("SELECT bool_and(fenced_at IS NOT NULL) FROM engine")
+
+
+def counted(metric: Metric) -> dict[tuple[str, ...], float]:
+    """What this process has counted so far, by label values."""
+    return {values: metrics._cells[at] for values, at in metric.at.items() if metrics._cells[at]}
+
+
+async def test_what_the_engine_does_is_counted(house: House) -> None:
+    before = [counted(one) for one in (metrics.ATTEMPTS, metrics.CALLS_CLAIMED, metrics.CLAIMS)]
+    seconds = metrics.SETTLE_SECONDS
+    settled = sum(metrics._cells[seconds.at[()] + n] for n in range(len(seconds.buckets) + 1))
+    campaign_id = await house.campaign(calls=10)
+    await house.add(campaign_id, [f"8600{n}01" for n in range(4)] + [f"8600{n}03" for n in range(3)])
+    running = house.engine()
+    seen: list[float] = []
+    await house.until(lambda: bool(seen.append(metrics._cells[metrics.CALLS_IN_FLIGHT.at[()]]) or seen[-1]))
+    await house.all_done(campaign_id)
+    await house.until(lambda: not running.engine.in_flight and not len(running.engine._ledger))
+    attempts, calls, claims = (
+        {key: n - was.get(key, 0) for key, n in counted(one).items()}
+        for one, was in zip((metrics.ATTEMPTS, metrics.CALLS_CLAIMED, metrics.CLAIMS), before, strict=True)
+    )
+    assert {key[0]: n for key, n in attempts.items() if n} == {"ANSWERED": 4, "BUSY": 3}
+    assert calls == {(): 7}
+    assert claims["calls",] >= 1
+    assert sum(metrics._cells[seconds.at[()] + n] for n in range(len(seconds.buckets) + 1)) == settled + 7
+    assert 1 <= max(seen) <= 7
+    assert metrics._cells[metrics.CALLS_IN_FLIGHT.at[()]] == 0
 
 
 async def test_a_resume_wakes_the_engine(house: House, carrier: Carrier) -> None:

@@ -21,7 +21,8 @@ import pytest
 from standardwebhooks import Webhook
 from structlog.testing import capture_logs
 
-from outdial import push
+from outdial import metrics, push
+from outdial.metrics import PUSHED
 from outdial.push import Pusher
 from outdial.receivers import Network, Receivers
 from outdial.store.postgres import Postgres
@@ -170,6 +171,26 @@ async def test_a_500_is_repeated_at_once_and_then_taken(
     first, second = receiver.requests
     assert first.body == second.body
     assert second.at - first.at < 0.5
+
+
+async def test_pushes_are_counted_by_what_became_of_them(
+    database: str, sql: asyncpg.Connection, vdn: int
+) -> None:
+    def counted() -> list[float]:
+        return [metrics._cells[PUSHED.at[what,]] for what in ("delivered", "failed")]
+
+    before = counted()
+    async with ToyReceiver() as takes, ToyReceiver(answers(500)) as fails, pushing(database):
+        await settle(sql, takes.url, 3)
+        ids_of_failed = await settle(sql, fails.url, 2)
+        for result_id in ids_of_failed:
+            await failed(sql, result_id, 1)
+        await until(lambda: is_true(sql, "SELECT count(*) = 2 FROM outbox"))
+    assert [now - was for now, was in zip(counted(), before, strict=True)] == [3, 2]
+
+
+async def is_true(sql: asyncpg.Connection, query: str) -> bool:
+    return bool(await sql.fetchval(query))
 
 
 async def test_a_push_is_one_post_and_one_repeat_and_there_are_six_ten_minutes_apart(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pty
 import re
 import select
 import shutil
@@ -388,3 +389,73 @@ def test_a_process_without_a_supervisor_needs_no_lifeline(monkeypatch: pytest.Mo
     monkeypatch.delenv(READY_FD, raising=False)
     watch_lifeline()
     say_ready()
+
+
+# -- SIGHUP ----------------------------------------------------------------------------------------------
+
+
+def _until(true: Callable[[], bool], within: float = WITHIN) -> None:
+    deadline = time.monotonic() + within
+    while not true():
+        assert time.monotonic() < deadline, "it does not become so"
+        time.sleep(0.01)
+
+
+def test_sighup_is_handed_to_the_children_that_reload(tmp_path: Path) -> None:
+    hearing = {"kind": "hearing", "name": "hears", "reloads": True}
+    deaf = {"kind": "hearing", "name": "is not told"}
+    with supervised(tmp_path, hearing, deaf, reload=True) as running:
+        for n in (1, 2):
+            running.process.send_signal(signal.SIGHUP)
+            _until(lambda n=n: running.did().count(("hears", "hung up")) == n)
+        assert ("is not told", "hung up") not in running.did()
+        assert running.pids_now() == running.pids
+        assert running.end() == 0
+
+
+def test_a_reload_that_is_refused_reaches_no_child(tmp_path: Path) -> None:
+    with supervised(tmp_path, {"kind": "hearing", "name": "hears", "reloads": True}, reload=False) as running:
+        running.process.send_signal(signal.SIGHUP)
+        _until(lambda: ("supervisor", "reload") in running.did())
+        assert running.end() == 0
+        assert ("hears", "hung up") not in running.did()
+
+
+def test_a_child_that_is_not_ready_yet_hears_sighup_when_it_is(tmp_path: Path) -> None:
+    """Before it has its handler the signal would end it; and it may have read the old files already."""
+    late = {"kind": "late", "name": "late", "reloads": True}
+    with supervised(tmp_path, late, reload=True) as running:
+        os.kill(running.pids["late"], signal.SIGKILL)
+        _until(lambda: running.did().count(("late", "begun")) == 2)
+        running.process.send_signal(signal.SIGHUP)
+        _until(lambda: ("late", "hung up") in running.did())
+        assert running.did().count(("late", "begun")) == 2  # it did not die of it
+        assert running.end() == 0
+
+
+def test_without_anything_to_reload_sighup_is_the_end(tmp_path: Path) -> None:
+    with supervised(tmp_path, {"kind": "hearing", "name": "hears", "reloads": True}) as running:
+        assert running.end(signal.SIGHUP) == 0
+
+
+@linux
+def test_a_terminal_that_hangs_up_is_the_end(tmp_path: Path) -> None:
+    """With something to reload too: nobody is left who could see what the server says."""
+    record = tmp_path / "record"
+    record.touch()
+    plan = {"children": [{"kind": "hearing", "name": "hears"}], "stop_within": 5.0, "reload": True}
+    argv = [sys.executable, str(TOY), "supervise", json.dumps(plan), str(record)]
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(sys.executable, argv)
+    try:
+        _until(lambda: '"ready"' in record.read_text())
+        os.close(terminal)
+        ended: list[int] = []
+        _until(lambda: bool(ended.append(os.waitpid(pid, os.WNOHANG)[0]) or ended[-1]))
+        pid = 0
+        assert '["supervisor", "reload"' not in record.read_text()
+    finally:
+        if pid:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)

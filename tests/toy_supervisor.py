@@ -51,7 +51,17 @@ async def supervise(plan: dict[str, Any]) -> None:
         time.sleep(float(plan.get("finish_takes", 0)))
         record("finish", "done")
 
-    supervisor = Supervisor(children, watch=watch, finish=finish, stop_within=float(plan["stop_within"]))
+    def reload() -> bool:
+        record("supervisor", "reload")
+        return bool(plan["reload"])
+
+    supervisor = Supervisor(
+        children,
+        watch=watch,
+        finish=finish,
+        reload=reload if "reload" in plan else None,
+        stop_within=float(plan["stop_within"]),
+    )
     asyncio.get_running_loop().add_signal_handler(
         signal.SIGUSR1, lambda: print(json.dumps(supervisor.pids), flush=True)
     )
@@ -74,6 +84,11 @@ def child(kind: str, name: str) -> None:
         os._exit(0)
 
     signal.signal(signal.SIGTERM, signal.SIG_IGN if kind == "stubborn" else end)
+    if kind == "late":  # a SIGHUP before this is its end, as it is by default
+        record(name, "begun")
+        time.sleep(0.7)
+    if kind in ("late", "hearing"):
+        signal.signal(signal.SIGHUP, lambda *_: record(name, "hung up"))
     if kind == "failing":
         sys.exit(3)
     if kind == "lifeline":  # and nothing else: the kernel's tie is taken off

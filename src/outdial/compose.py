@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import ipaddress
 import os
 import shutil
 import signal
@@ -18,13 +17,14 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
 
-from outdial import logs
-from outdial.config import Settings, load, variable_of
+from outdial import logs, metrics, tls
+from outdial.config import Settings, load, networks, variable_of
 from outdial.errors import SettingError
 from outdial.store.postgres import check_server, utc_now
 from outdial.store.sealing import load_master_key
@@ -36,11 +36,14 @@ if TYPE_CHECKING:  # each process imports what it needs: a start is mostly impor
     from outdial.store.embedded import EmbeddedPostgres
     from outdial.supervisor import Child, Supervisor
     from outdial.switch import Switch
+    from outdial.web.certificates import Keeper
 
 log = structlog.get_logger()
 
 LISTEN_FD = "OUTDIAL_LISTEN_FD"
 CARRIER_SOCKET = "OUTDIAL_CARRIER_SOCKET"
+
+METRICS_FD = "OUTDIAL_METRICS_FD"
 
 FRONT, CARRIER = 0, 1
 """Groups of processes in the order in which they are stopped: the carrier outlives its callers."""
@@ -72,12 +75,12 @@ def serve(settings: Settings) -> int:
 
     as_init()
     logs.configure(settings.log_level, "supervisor")
-    with listening(settings) as sock, database(settings) as (settled, postgres):
-        asyncio.run(prepare(settled))
-        with scratch() as folder:
-            supervisor = supervised(settled, sock, postgres, folder)
-            host, port = sock.getsockname()[:2]
-            log.info("serving", host=host, port=port, roles=settings.roles)
+    with listening(settings) as sock, metrics_listening(settings) as metrics_sock:
+        settings, keeper = tls.secured(settings)
+        with database(settings) as (settled, postgres), scratch() as folder:
+            asyncio.run(prepare(settled))
+            supervisor = supervised(settled, sock, postgres, folder, serving=Serving(keeper, metrics_sock))
+            tls.announce(settled, sock, keeper)
             asyncio.run(supervisor.run())
     return 0
 
@@ -92,6 +95,20 @@ def listening(settings: Settings) -> Iterator[socket.socket]:
         yield sock
     finally:
         sock.close()
+
+
+@contextmanager
+def metrics_listening(settings: Settings) -> Iterator[socket.socket | None]:
+    """The socket of /metrics, if it is wanted. Raises `SettingError`."""
+    from outdial.web.server import listening_socket
+
+    address = settings.metrics_address()
+    sock = listening_socket(*address) if address is not None else None
+    try:
+        yield sock
+    finally:
+        if sock is not None:
+            sock.close()
 
 
 @contextmanager
@@ -122,22 +139,68 @@ def scratch() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """What a server has beside its children: its certificate, the socket of /metrics."""
+
+    keeper: Keeper | None = None
+    metrics: socket.socket | None = None
+
+    def reload(self) -> bool:
+        """What SIGHUP asks for."""
+        if self.keeper is None:
+            log.info("nothing to reload: there is no TLS")
+            return False
+        return self.keeper.reload()
+
+    def close(self, sock: socket.socket) -> None:
+        """Nobody will serve these any more."""
+        sock.close()
+        if self.metrics is not None:
+            self.metrics.close()
+
+
 def supervised(
-    settings: Settings, sock: socket.socket, postgres: EmbeddedPostgres | None, folder: Path
+    settings: Settings,
+    sock: socket.socket,
+    postgres: EmbeddedPostgres | None,
+    folder: Path,
+    *,
+    serving: Serving | None = None,
 ) -> Supervisor:
-    """The supervisor of the roles that the settings name; a dead PostgreSQL is its to restart and stop."""
+    """The supervisor of the roles that the settings name; a dead PostgreSQL is its to restart and stop.
+
+    Without `serving` a SIGHUP ends it.
+    """
     from outdial.supervisor import Supervisor
 
-    return Supervisor(
-        children(settings, sock, folder),
-        watch=postgres.watch if postgres is not None else None,
+    held = serving or Serving()
+
+    async def watch() -> None:
+        """PostgreSQL, whose end is ours, and beside it the certificate."""
+        looking = (
+            asyncio.create_task(held.keeper.watch(supervisor.reload)) if held.keeper is not None else None
+        )
+        try:
+            await (postgres.watch() if postgres is not None else asyncio.Event().wait())
+        finally:
+            if looking is not None:
+                looking.cancel()
+
+    supervisor = Supervisor(
+        children(settings, sock, folder, held.metrics),
+        watch=watch,
         finish=postgres.stop if postgres is not None else None,
-        at_stop=sock.close,
+        at_stop=lambda: held.close(sock),
+        reload=serving.reload if serving is not None else None,
     )
+    return supervisor
 
 
-def children(settings: Settings, sock: socket.socket, folder: Path) -> list[Child]:
-    """The processes of a server."""
+def children(
+    settings: Settings, sock: socket.socket, folder: Path, metrics_sock: socket.socket | None = None
+) -> list[Child]:
+    """The processes of a server. With a socket for /metrics each counts in a file of its own in `folder`."""
     from outdial.supervisor import Child
 
     carrier_socket = folder / "carrier.sock"
@@ -152,10 +215,26 @@ def children(settings: Settings, sock: socket.socket, folder: Path) -> list[Chil
     if "api" in settings.roles:
         listening_to = given | {LISTEN_FD: str(sock.fileno())}
         found += [
-            Child(f"api {n}", _role("api"), listening_to, fds=(sock.fileno(),), group=FRONT)
+            Child(
+                f"api {n}",
+                _role("api"),
+                listening_to,
+                fds=(sock.fileno(),),
+                group=FRONT,
+                reloads=settings.tls_cert is not None,
+            )
             for n in range(1, settings.api_processes + 1)
         ]
-    return found
+    if metrics_sock is None:
+        return found
+    fd = metrics_sock.fileno()
+    found.append(Child("metrics", _role("metrics"), given | {METRICS_FD: str(fd)}, fds=(fd,), group=FRONT))
+    return [_counting(child, folder) for child in found]
+
+
+def _counting(child: Child, folder: Path) -> Child:
+    file = folder / f"{child.name.replace(' ', '-')}.metrics"
+    return replace(child, env={**child.env, metrics.METRICS_FILE: str(file)})
 
 
 def _carrier(settings: Settings, carrier_socket: Path, given: Mapping[str, str]) -> Child:
@@ -202,17 +281,20 @@ async def run_api(settings: Settings, stop: asyncio.Event, ready: Callable[[], N
     from outdial.service import Service
     from outdial.web.access import Gate
     from outdial.web.app import Api
-    from outdial.web.guard import Guard
+    from outdial.web.forwarded import BehindProxy
+    from outdial.web.guard import App, Guard
     from outdial.web.server import serve as serve_http
 
     sock = socket.socket(fileno=int(os.environ[LISTEN_FD]))
+    secure = tls.of_process(settings)
     async with opened(settings, "outdial api") as store:
         service = Service(store, utc_now)
+        app: App = Guard(Api(service, Gate(service, utc_now)), allowed_hosts=None)
+        if settings.behind_proxy:
+            app = BehindProxy(app, networks("behind_proxy", settings.behind_proxy))
         ready()
         collect_rarely()
-        await serve_http(
-            Guard(Api(service, Gate(service, utc_now)), allowed_hosts=None), sock, stop=stop, grace=20.0
-        )
+        await serve_http(app, sock, stop=stop, grace=20.0, tls=secure)
 
 
 async def run_engine(settings: Settings, stop: asyncio.Event, ready: Callable[[], None]) -> None:
@@ -285,16 +367,32 @@ async def run_push(settings: Settings, stop: asyncio.Event, ready: Callable[[], 
     """The push process: brings results to their receivers."""
     from outdial.push import Pusher
 
-    allow = [ipaddress.ip_network(network) for network in settings.push_allow]
+    allow = networks("push_allow", settings.push_allow)
     async with opened(settings, "outdial push") as store:
         ready()
         await Pusher(store, allow=allow).run(stop)
+
+
+async def run_metrics(settings: Settings, stop: asyncio.Event, ready: Callable[[], None]) -> None:
+    """The metrics process: serves what the others counted."""
+    from outdial.engine.host import this_host
+    from outdial.web.exposition import Exposition
+    from outdial.web.guard import Guard
+    from outdial.web.server import serve as serve_http
+
+    sock = socket.socket(fileno=int(os.environ[METRICS_FD]))
+    folder = Path(os.environ[metrics.METRICS_FILE]).parent
+    async with opened(settings, "outdial metrics", size=1) as store:
+        ready()
+        app = Guard(Exposition(store, folder, this_host()), allowed_hosts=None)
+        await serve_http(app, sock, stop=stop, grace=1.0)
 
 
 RUNS: Mapping[str, Callable[[Settings, asyncio.Event, Callable[[], None]], Awaitable[None]]] = {
     "api": run_api,
     "engine": run_engine,
     "push": run_push,
+    "metrics": run_metrics,
 }
 
 
@@ -316,6 +414,8 @@ def main(arguments: Sequence[str]) -> int:
     watch_lifeline()
     settings = load(None, os.environ)
     logs.configure(settings.log_level, role)
+    if (counted := os.environ.get(metrics.METRICS_FILE)) is not None:
+        metrics.share(Path(counted))
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_run(role, settings, say_ready))

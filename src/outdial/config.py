@@ -34,7 +34,23 @@ class Settings:
     )
     pg_bin: Path | None = _setting(None, "The folder of PostgreSQL's binaries for the embedded one.")
     pg_user: str | None = _setting(None, "As root: the system user that runs the embedded PostgreSQL.")
-    listen: str = _setting("127.0.0.1:8080", "HOST:PORT of the API; loopback only. Port 0 picks a free one.")
+    listen: str = _setting(
+        "127.0.0.1:8080",
+        "HOST:PORT of the API: HTTP on loopback, HTTPS elsewhere or with `tls_cert`. Port 0: a free one.",
+    )
+    tls_cert: Path | None = _setting(
+        None,
+        "The certificate of the API and its chain (PEM). Off loopback a self-signed one is made without it.",
+    )
+    tls_key: Path | None = _setting(None, "The key of `tls_cert` (PEM, without a passphrase).")
+    behind_proxy: tuple[str, ...] = _setting(
+        (),
+        "Addresses or networks (CIDR) of proxies before the API: plain HTTP off loopback is allowed then, "
+        "and X-Forwarded-For and X-Forwarded-Proto are believed from them alone.",
+    )
+    metrics_listen: str | None = _setting(
+        None, "HOST:PORT of /metrics (Prometheus), loopback only; without it there is none."
+    )
     roles: tuple[str, ...] = _setting(ROLES, f"What this server runs: {', '.join(ROLES)}.")
     api_processes: int = _setting(1, "Number of api processes, 1 to 64.")
     switch: str = _setting("simulated", f"What places the calls: {', '.join(SWITCHES)}.")
@@ -89,18 +105,32 @@ class Settings:
         _one_of("log_level", (self.log_level,), LOG_LEVELS)
         if not self.roles:
             raise SettingError(f"roles: name at least one of {', '.join(ROLES)}")
-        for network in self.push_allow:
-            try:
-                ipaddress.ip_network(network)
-            except ValueError as error:
-                raise SettingError(f"push_allow: {error}") from error
+        networks("push_allow", self.push_allow)
+        networks("behind_proxy", self.behind_proxy)
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise SettingError("tls_cert, tls_key: give both or neither")
         self.address()
+        self.metrics_address()
         self.sip_addresses()
         self.rtp_range()
 
     def address(self) -> tuple[str, int]:
         """Host and port of `listen`. Raises `SettingError`."""
         return _host_port("listen", self.listen, "127.0.0.1:8080 or [::1]:8080")
+
+    def metrics_address(self) -> tuple[str, int] | None:
+        """Host and port of `metrics_listen`. Raises `SettingError`."""
+        if self.metrics_listen is None:
+            return None
+        host, port = _host_port("metrics_listen", self.metrics_listen, "127.0.0.1:9090 or [::1]:9090")
+        if not is_loopback(host):
+            raise SettingError("metrics_listen: must be a loopback address (127.0.0.0/8 or ::1)")
+        return host, port
+
+    @property
+    def makes_certificate(self) -> bool:
+        """Whether the API needs a certificate that nobody gave: off loopback, and no proxy has one."""
+        return self.tls_cert is None and not self.behind_proxy and not is_loopback(self.address()[0])
 
     def sip_addresses(self) -> list[tuple[str, int]]:
         """Host and port of every `sip_listen`. Raises `SettingError`."""
@@ -132,7 +162,14 @@ NO_SETTINGS = frozenset(
     for name in (
         *("URL", "AK", "SK", "VDN", "CA", "FINGERPRINT"),  # of the commands that talk to a server
         *("CONFIG", "MASTER_KEY", "TRUNK_PASSWORD", "APT"),
-        *("LIFELINE_FD", "READY_FD", "LISTEN_FD", "CARRIER_SOCKET"),  # the supervisor's own
+        *(
+            "LIFELINE_FD",
+            "READY_FD",
+            "LISTEN_FD",
+            "CARRIER_SOCKET",
+            "METRICS_FD",
+            "METRICS_FILE",
+        ),  # the supervisor's own
     )
 )
 """Variables that begin like a setting and are none."""
@@ -220,6 +257,10 @@ _KINDS = {
     "pg_bin": "path",
     "pg_user": "text",
     "listen": "text",
+    "tls_cert": "path",
+    "tls_key": "path",
+    "behind_proxy": "texts",
+    "metrics_listen": "text",
     "roles": "texts",
     "api_processes": "integer",
     "switch": "text",
@@ -250,6 +291,22 @@ _IN_WORDS = {
     "integer": "an integer",
     "number": "a number",
 }
+
+
+def networks(name: str, texts: tuple[str, ...]) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+    """The networks of a setting. Raises `SettingError`."""
+    try:
+        return [ipaddress.ip_network(text) for text in texts]
+    except ValueError as error:
+        raise SettingError(f"{name}: {error}") from error
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches a listener on this address."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _host_port(name: str, text: str, examples: str) -> tuple[str, int]:

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from outdial import compose, logs
-from outdial.config import Settings
+from outdial.config import Settings, is_loopback
 from outdial.errors import SettingError
 from outdial.model import (
     AccessKey,
@@ -59,6 +59,8 @@ class Playground:
 def dev(settings: Settings, *, json_lines: bool) -> int:
     """Run until Ctrl-C; the exit status. Raises `SettingError`."""
     as_init()
+    if not is_loopback(settings.address()[0]):
+        raise SettingError("listen: dev listens on loopback only (127.0.0.0/8 or ::1), with plain HTTP")
     with _folder(settings.data) as data:
         settled = settings.with_options(
             data=data,

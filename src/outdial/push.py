@@ -22,6 +22,7 @@ from standardwebhooks import Webhook
 
 from outdial import __version__
 from outdial.errors import StoreUnavailable
+from outdial.metrics import PUSHED
 from outdial.model import CallResult, Delivery
 from outdial.receivers import BODY_TIMEOUT, TIMEOUT, Network, NotTaken, Receivers, receiver_of
 from outdial.store.postgres import utc_now
@@ -357,6 +358,7 @@ class Pusher:
         receiver.prompt = loop.time() - begun < PROMPT
         self._note(receiver, delivery.url, reason)
         if reason is None:
+            PUSHED.add("delivered")
             self._book.deliver(delivery.result)
         else:
             self._fail(delivery, reason)
@@ -377,6 +379,7 @@ class Pusher:
         await self._out.post(delivery.url, body, headers)
 
     def _fail(self, delivery: Delivery, reason: str) -> None:
+        PUSHED.add("failed")
         last = delivery.pushes + 1 >= PUSHES
         if last:
             result = delivery.result

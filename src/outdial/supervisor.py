@@ -31,7 +31,7 @@ _PR_SET_PDEATHSIG = 1
 _LIVED_LONG = 10.0  # seconds; who lived longer and dies is restarted at once
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 5.0  # seconds before the second restart; it doubles up to the longest
 _GIVE_UP = 3  # deaths before a first readiness; then `ready` says so
-_STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_HEARD = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 log = structlog.get_logger()
 
@@ -41,7 +41,8 @@ class Child:
     """A process to keep running. `env` is added to ours, `fds` keep their numbers in it.
 
     Children of the lowest `group` are stopped first. One that never calls `say_ready` counts as ready when
-    `says_ready` is false.
+    `says_ready` is false. One that `reloads` gets SIGHUP when there is something to reload, never before it
+    has said that it is ready.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Child:
     fds: tuple[int, ...] = ()
     group: int = 0
     says_ready: bool = True
+    reloads: bool = False
 
 
 class _Place:
@@ -63,6 +65,7 @@ class _Place:
         self.ready = False
         self.was_ready = False
         self.deaths = 0
+        self.reload_due = False
         self.last_end = "it has not said so"
 
     @property
@@ -72,6 +75,12 @@ class _Place:
     def send(self, number: signal.Signals) -> None:
         if self.process is not None:
             self.process.send_signal(number)
+
+    def reload(self) -> None:
+        """SIGHUP, now or when it is ready: until then it would end the process."""
+        self.reload_due = self.child.reloads and not self.ready
+        if self.child.reloads and self.ready:
+            self.send(signal.SIGHUP)
 
     def hang_up(self) -> None:
         if self.hear >= 0:
@@ -91,8 +100,10 @@ class Supervisor:
 
     `watch` is run beside them and cancelled before the last step, `finish`: PostgreSQL's
     `EmbeddedPostgres.watch` and `.stop`. `at_stop` is called first of all when the end begins: it closes
-    what is kept open for restarts, such as a listening socket that nobody will serve any more. Runs in the
-    main thread, in asyncio's own loop (uvloop keeps SIGCHLD for itself).
+    what is kept open for restarts, such as a listening socket that nobody will serve any more. `reload` is
+    what SIGHUP asks for: when it returns true, the children that reload are told. Without it SIGHUP is the
+    end, and so it is when our terminal has gone. Runs in the main thread, in asyncio's own loop (uvloop
+    keeps SIGCHLD for itself).
     """
 
     def __init__(
@@ -102,12 +113,15 @@ class Supervisor:
         watch: Callable[[], Awaitable[None]] | None = None,
         finish: Callable[[], None] | None = None,
         at_stop: Callable[[], None] | None = None,
+        reload: Callable[[], bool] | None = None,
         stop_within: float = STOP_WITHIN,
     ) -> None:
         self._places = [_Place(child) for child in children]
         self._watch = watch
         self._finish = finish
         self._at_stop = at_stop
+        self._reload = reload
+        self._had_terminal = _has_terminal()
         self._stop_within = stop_within
         self._stopping = asyncio.Event()
         self._settled = asyncio.Event()  # all are ready, or one of them will not be
@@ -153,6 +167,12 @@ class Supervisor:
         self._stopping.set()
         self._settled.set()
 
+    def reload(self) -> None:
+        """Judge what is to be reloaded, and have the children reload it."""
+        if self._reload is not None and self._reload():
+            for place in self._places:
+                place.reload()
+
     @property
     def pids(self) -> dict[str, int]:
         """The process ids of the children that run, by name."""
@@ -163,10 +183,11 @@ class Supervisor:
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
         loop = asyncio.get_running_loop()
-        heard = [number for number in _STOPPING if signal.getsignal(number) != signal.SIG_IGN]
+        heard = [number for number in _HEARD if signal.getsignal(number) != signal.SIG_IGN]
         before = {number: signal.getsignal(number) for number in heard}
+        does = {signal.SIGTERM: self.stop, signal.SIGINT: self._interrupt, signal.SIGHUP: self._hang_up}
         for number in heard:
-            loop.add_signal_handler(number, self._interrupt if number == signal.SIGINT else self.stop)
+            loop.add_signal_handler(number, does[number])
         loop.add_signal_handler(signal.SIGCHLD, self._look)
         try:
             yield
@@ -183,6 +204,13 @@ class Supervisor:
             for place in self._places:
                 place.kill()
         self.stop()
+
+    def _hang_up(self) -> None:
+        """SIGHUP, from an operator or from a terminal that has gone."""
+        if self._reload is None or (self._had_terminal and not _has_terminal()):
+            self.stop()
+        else:
+            self.reload()
 
     @contextlib.contextmanager
     def _lifeline_of_children(self) -> Iterator[None]:
@@ -249,6 +277,8 @@ class Supervisor:
         """The ready pipe has the word, or its end because the process has."""
         if os.read(place.hear, 64):
             place.ready = place.was_ready = True
+            if place.reload_due:
+                place.reload()
             self._settle()
         place.hang_up()
 
@@ -340,6 +370,15 @@ def _tie() -> Callable[[], None] | None:
             os._exit(ORPHANED)
 
     return tie
+
+
+def _has_terminal() -> bool:
+    """Whether this process has a controlling terminal (tty(4)); one that hangs up is taken away."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
 
 
 def _end_of(status: int) -> str:

@@ -58,6 +58,8 @@ def test_an_option_goes_before_its_variable_and_that_before_the_file(
         (("--role", "cook"), "roles: 'cook' is not one of"),
         (("--api-processes", "65"), "api_processes: must be 1 to 64"),
         (("--config", "no-such-file"), "no-such-file: "),
+        (("--tls-cert", "c"), "tls_cert, tls_key: give both or neither"),
+        (("--behind-proxy", "nobody"), "behind_proxy: 'nobody' does not appear to be"),
     ],
 )
 def test_a_wrong_setting_is_refused_by_name(
@@ -82,6 +84,10 @@ def test_dev_touches_no_data_that_only_a_variable_names(run: Run, monkeypatch: p
     monkeypatch.setenv("OUTDIAL_DATA", "/real")
     monkeypatch.setenv("OUTDIAL_DATABASE", "postgresql://real")
     monkeypatch.setenv("OUTDIAL_ROLES", "api")
+    monkeypatch.setenv("OUTDIAL_TLS_CERT", "c")
+    monkeypatch.setenv("OUTDIAL_TLS_KEY", "k")
+    monkeypatch.setenv("OUTDIAL_BEHIND_PROXY", "192.0.2.9")
+    monkeypatch.setenv("OUTDIAL_METRICS_LISTEN", "127.0.0.1:9")
     monkeypatch.setenv("OUTDIAL_CARRIER_RING", "0.5")
     monkeypatch.delenv("OUTDIAL_PG_USER", raising=False)
     assert run("dev").code == 0
@@ -90,3 +96,32 @@ def test_dev_touches_no_data_that_only_a_variable_names(run: Run, monkeypatch: p
         (Settings(carrier_ring=0.5), False),
         (Settings(carrier_ring=0.5, data=Path("d"), listen="127.0.0.1:0"), True),
     ]
+
+
+def test_tls_and_proxies_are_options_of_serve(run: Run, served: list[Settings]) -> None:
+    proxies = ("--behind-proxy", "192.0.2.9", "--behind-proxy", "198.51.100.0/28")
+    assert run("serve", "--data", "d", "--tls-cert", "c", "--tls-key", "k", *proxies).code == 5
+    assert served == [
+        Settings(
+            data=Path("d"),
+            tls_cert=Path("c"),
+            tls_key=Path("k"),
+            behind_proxy=("192.0.2.9", "198.51.100.0/28"),
+        )
+    ]
+
+
+def test_metrics_are_for_this_machine_only(
+    run: Run, served: list[Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OUTDIAL_METRICS_LISTEN", "0.0.0.0:9090")
+    ended = run("serve", "--data", "d")
+    assert (ended.code, served) == (2, [])
+    assert error_of(ended).startswith("metrics_listen: must be a loopback address")
+
+
+def test_dev_is_for_this_machine_only(run: Run) -> None:
+    """It speaks plain HTTP, with keys that it prints."""
+    ended = run("dev", "--listen", "0.0.0.0:0")
+    assert ended.code == 2
+    assert error_of(ended).startswith("listen: dev listens on loopback only")

@@ -104,6 +104,8 @@ def test_no_start_without_the_master_key_of_existing_secrets(serve: Serve) -> No
         ("push_allow", "10.0.0.0/99"),
         ("listen", "192.0.2.1:0"),
         ("log_level", "loud"),
+        ("metrics_listen", "192.0.2.1:0"),
+        ("behind_proxy", "nobody"),
     ],
 )
 def test_a_wrong_setting_is_refused_by_name(place: Path, name: str, value: str) -> None:
@@ -113,7 +115,7 @@ def test_a_wrong_setting_is_refused_by_name(place: Path, name: str, value: str) 
         said = refused(server)
     finally:
         server.close()
-    named = "address 192.0.2.1" if name == "listen" else name
+    named = "listen on 192.0.2.1" if name == "listen" else name
     assert named in said.lower(), said
     assert not (place / "data").exists(), "it touched the data before it looked at its settings"
 

@@ -60,10 +60,12 @@ class Toy:
 
 
 @contextlib.contextmanager
-def toy(folder: Path, kind: str = "edge", hosts: str = "*", **limits: float) -> Iterator[Toy]:
+def toy(
+    folder: Path, kind: str = "edge", hosts: str = "*", tls: tuple[Path, ...] = (), **limits: float
+) -> Iterator[Toy]:
     record = folder / f"record-{time.monotonic_ns()}"
     record.touch()
-    argv = [sys.executable, str(TOY), str(record), json.dumps(limits), kind, hosts]
+    argv = [sys.executable, str(TOY), str(record), json.dumps(limits), kind, hosts, *map(str, tls)]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
@@ -836,14 +838,8 @@ def _has_ipv6() -> bool:
 @pytest.mark.parametrize(
     ("host", "port", "said"),
     [
-        (
-            "0.0.0.0",
-            0,
-            r"address 0\.0\.0\.0: must be a loopback .* plain HTTP is for loopback only until TLS",
-        ),
-        ("::", 0, "plain HTTP is for loopback only"),
-        ("192.0.2.1", 0, "plain HTTP is for loopback only"),
-        ("::ffff:192.0.2.1", 0, "plain HTTP is for loopback only"),
+        ("192.0.2.1", 0, r"cannot listen on 192\.0\.2\.1 port 0: "),
+        ("::1%lo", 0, "must be without a zone"),
         ("outdial.test", 0, "address 'outdial.test': must be an IP address or localhost"),
         ("", 0, "must be an IP address or localhost"),
         ("127.0.0.1", 65536, "port 65536: must be 0 to 65535"),

@@ -1,6 +1,7 @@
 """A process that serves a toy application and records what it saw, one JSON line a request.
 
-argv: the record's path, the limits as JSON, "edge" or "lenient", the allowed hosts or "*".
+argv: the record's path, the limits as JSON, "edge" or "lenient", the allowed hosts or "*", and for TLS the
+files of a certificate and of its key.
 It prints its port. SIGTERM ends it with 2 s of grace. "lenient" is a server that believes everything:
 the proof that the framing probes can fail.
 """
@@ -14,9 +15,12 @@ import re
 import signal
 import socket
 import sys
+from pathlib import Path
 from typing import Any
 
 from outdial.errors import CommitUnknown
+from outdial.store.postgres import utc_now
+from outdial.web.certificates import Pair, Tls
 from outdial.web.guard import Disconnected, Guard, Receive, Scope, Send, read_body
 from outdial.web.server import EdgeLimits, listening_socket, run, serve
 
@@ -78,7 +82,9 @@ async def main() -> None:
     print(sock.getsockname()[1], flush=True)
     hosts = None if sys.argv[4] == "*" else frozenset(sys.argv[4].split(","))
     limits = EdgeLimits(**json.loads(sys.argv[2]))
-    await serve(Guard(app, allowed_hosts=hosts), sock, stop=stop, grace=2.0, limits=limits)
+    pair = Pair(*map(Path, sys.argv[5:7])) if len(sys.argv) > 5 else None
+    tls = Tls(pair, utc_now).context if pair is not None else None
+    await serve(Guard(app, allowed_hosts=hosts), sock, stop=stop, grace=2.0, limits=limits, tls=tls)
     record(ended=True)
 
 

@@ -14,7 +14,10 @@ from outdial.cli.store_access import NO_STORE
 
 app = typer.Typer()
 
-NOT_FOR_DEV = ("OUTDIAL_DATA", "OUTDIAL_DATABASE", "OUTDIAL_ROLES")
+NOT_FOR_DEV = (
+    *("OUTDIAL_DATA", "OUTDIAL_DATABASE", "OUTDIAL_ROLES"),
+    *("OUTDIAL_TLS_CERT", "OUTDIAL_TLS_KEY", "OUTDIAL_BEHIND_PROXY", "OUTDIAL_METRICS_LISTEN"),
+)
 """Settings of a real server that `dev` must not touch by a forgotten variable."""
 
 Listen = Annotated[
@@ -22,7 +25,7 @@ Listen = Annotated[
     typer.Option(
         "--listen",
         metavar="HOST:PORT",
-        help="Where the API listens, loopback only; port 0 picks a free one (OUTDIAL_LISTEN).",
+        help="Where the API listens; port 0 picks a free one (OUTDIAL_LISTEN).",
         show_default="127.0.0.1:8080",
     ),
 ]
@@ -79,13 +82,32 @@ def serve(
         int | None,
         typer.Option(metavar="N", help="Number of api processes (OUTDIAL_API_PROCESSES).", show_default="1"),
     ] = None,
+    tls_cert: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="The certificate of the API and its chain, PEM (OUTDIAL_TLS_CERT)."
+        ),
+    ] = None,
+    tls_key: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The key of --tls-cert, PEM (OUTDIAL_TLS_KEY).")
+    ] = None,
+    behind_proxy: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="A proxy in front of the API, or its network; may be repeated. Plain HTTP off loopback is "
+            "allowed then, and X-Forwarded-For is believed from it alone (OUTDIAL_BEHIND_PROXY).",
+        ),
+    ] = None,
     pg_bin: PgBin = None,
     pg_user: PgUser = None,
 ) -> None:
     """Run the server until SIGTERM or Ctrl-C.
 
-    Api, engine and push run under one supervisor; --role picks. Every setting has a variable
-    OUTDIAL_NAME; an option goes before its variable, a variable before the file.
+    Api, engine and push run under one supervisor; --role picks. On loopback the API speaks HTTP, elsewhere
+    HTTPS: with --tls-cert, or with a self-signed certificate whose fingerprint is printed. SIGHUP takes a
+    new certificate from the same files. Every setting has a variable OUTDIAL_NAME; an option goes before
+    its variable, a variable before the file.
     """
     from outdial.config import load
 
@@ -95,6 +117,9 @@ def serve(
         listen=listen,
         roles=tuple(role) if role else None,
         api_processes=api_processes,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+        behind_proxy=tuple(behind_proxy) if behind_proxy else None,
         pg_bin=pg_bin,
         pg_user=pg_user,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from typing import Final
 from uuid import UUID
@@ -11,6 +12,7 @@ import structlog
 
 from outdial.dialing import Remember, Remembered, Settle, Withdraw
 from outdial.errors import CommitUnknown, StoreUnavailable
+from outdial.metrics import ATTEMPTS, SETTLE_SECONDS
 from outdial.retry import next_try
 from outdial.store.store import Store
 
@@ -37,6 +39,7 @@ class Ledger:
         self._answers: dict[UUID, Remember] = {}
         self._some_answer = asyncio.Event()
         self._waiting: dict[UUID, Settle | Withdraw] = {}
+        self._since: dict[UUID, float] = {}
         self._some = asyncio.Event()
 
     def __len__(self) -> int:
@@ -50,6 +53,7 @@ class Ledger:
         key = end.settlement.attempt_id if isinstance(end, Settle) else end.attempt_id
         self._answers.pop(key, None)
         self._waiting.setdefault(key, end)
+        self._since.setdefault(key, time.monotonic())
         self._some.set()
 
     def remember(self, answer: Remember) -> None:
@@ -90,10 +94,16 @@ class Ledger:
                 wait = min(2 * wait, _LONGEST_WAIT)
                 continue
             wait = _FIRST_WAIT
-            for key, _ in batch:
+            for key, end in batch:
                 del self._waiting[key]
+                self._count(end, self._since.pop(key))
             if not self._waiting:
                 self._some.clear()
+
+    def _count(self, end: Settle | Withdraw, since: float) -> None:
+        if isinstance(end, Settle):
+            ATTEMPTS.add(end.settlement.disposition)
+            SETTLE_SECONDS.observe(time.monotonic() - since)
 
     async def _write(self, ends: Sequence[Settle | Withdraw]) -> None:
         settlements = [end.settlement for end in ends if isinstance(end, Settle)]

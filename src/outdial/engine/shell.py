@@ -23,6 +23,7 @@ from outdial.dialing import (
     Action,
     Adopted,
     Claim,
+    Claimed,
     ClaimFailed,
     Confirm,
     Dialer,
@@ -44,6 +45,7 @@ from outdial.engine.claiming import Claiming
 from outdial.engine.host import lives, this_host
 from outdial.engine.ledger import Ledger
 from outdial.errors import CommitUnknown, StoreUnavailable, SwitchError
+from outdial.metrics import CALLS_CLAIMED, CALLS_IN_FLIGHT, CLAIMS
 from outdial.model import Attempt, EngineStanding, HeldCampaign, Originate, SwitchEvent
 from outdial.store.calls import Fenced
 from outdial.store.postgres import Connection, utc_now
@@ -75,6 +77,14 @@ _FLUSH_TIME: Final = 3.0
 def read_clock() -> Now:
     """Both clocks. The monotonic one counts a suspended machine's sleep where the system can."""
     return Now(utc_now(), time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)))
+
+
+def _count(event: Event) -> None:
+    if isinstance(event, Claimed):
+        CLAIMS.add("calls" if event.attempts else "empty")
+        CALLS_CLAIMED.add(by=len(event.attempts))
+    else:
+        CLAIMS.add("failed")
 
 
 class Engine:
@@ -229,6 +239,7 @@ class Engine:
                     self._spawn(self._claim(action))
                 case Inquire():
                     self._spawn(self._inquire(action))
+        CALLS_IN_FLIGHT.set(self._dialer.in_flight)
 
     def _place(self, order: Originate) -> None:
         try:
@@ -275,6 +286,7 @@ class Engine:
             log.error("claim failed", vdn=key[0], campaign=key[1], error=type(error).__name__)
         self._tell(event)
         self._claiming.pending -= ids
+        _count(event)
 
     # -- looking for work ------------------------------------------------------------------------------
 

@@ -177,12 +177,18 @@ class Inquiry:
 
 @dataclass(frozen=True, slots=True)
 class TrunkState:
-    """What an engine says of a trunk. `bar`: why it takes no call, `until` when by itself; None: it does."""
+    """What an engine says of a trunk. `bar`: why it takes no call, `until` when by itself; None: it does.
+
+    `up`: it takes calls, or is only busy with them. `in_use` of its `channels`, both of this engine.
+    """
 
     name: str
     group: str
     bar: str | None = None
     until: datetime | None = None
+    up: bool = True
+    in_use: int = 0
+    channels: int = 0
 
 
 @dataclass(frozen=True, slots=True)

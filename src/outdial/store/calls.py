@@ -237,6 +237,11 @@ class Calls:
         """Keep what stands in the Via of this run's requests, by the address that they go to."""
         await self._db.fetch("announce", epoch, msgspec.json.encode(sent_by).decode())
 
+    async def standings_of(self, host: str) -> list[EngineStanding]:
+        """What the living runs of a host say of themselves."""
+        rows = await self._db.fetch("standings_of_host", host)
+        return [msgspec.json.decode(row["standing"], type=EngineStanding) for row in rows]
+
     async def resign(self, epoch: int) -> None:
         """End this run: it claims nothing more."""
         await self._db.fetch("resign", epoch)

@@ -20,10 +20,19 @@ import msgspec
 from msgspec.structs import replace
 
 from outdial import calendar
-from outdial.errors import CommitUnknown, StoreUnavailable
 from outdial.intake import MAX_INCOMPLETE, Admitted, Facts, IntakePolicy
 from outdial.model import CallData, Duplicates
-from outdial.store.postgres import DEADLINE, LOST, REFUSED, Connection, Postgres, Transaction, drop
+from outdial.store.postgres import (
+    DEADLINE,
+    LOST,
+    REFUSED,
+    Connection,
+    Postgres,
+    Transaction,
+    commit_unknown,
+    drop,
+    unavailable,
+)
 from outdial.store.queries import QUERIES
 
 MAX_GROUP = 64
@@ -125,7 +134,7 @@ class Numbers:
             while queue and len(group) < MAX_GROUP:
                 waiting = queue.popleft()
                 if waiting.since < oldest:
-                    _fail(waiting, StoreUnavailable("the store is too slow"))
+                    _fail(waiting, unavailable("the store is too slow"))
                 elif waiting.add.campaign_id in self._busy:
                     later.append(waiting)
                 else:
@@ -170,7 +179,7 @@ class Numbers:
             try:
                 rows = await conn.fetch(QUERIES["admit"], *_arguments(adds, self._now()))
             except REFUSED as error:
-                raise StoreUnavailable(type(error).__name__) from error
+                raise unavailable(type(error).__name__) from error
             except LOST as error:
                 drop(conn)
                 lost = error
@@ -190,7 +199,7 @@ class Numbers:
                     QUERIES["stored_answer"], waiting.add.vdn_id, waiting.add.request_key, None, self._now()
                 )
                 if row is None:
-                    _fail(waiting, StoreUnavailable(type(lost).__name__))
+                    _fail(waiting, unavailable(type(lost).__name__))
                 else:
                     incomplete = row["total_size"] - len(waiting.add.entries)
                     facts = Facts(found=True, takes_numbers=True, incomplete=incomplete)
@@ -200,7 +209,7 @@ class Numbers:
         until = min(waiting.since for waiting in group) + DEADLINE
         if await self._db.settle_fate(ask, until=until) is None:
             for waiting in group:
-                _fail(waiting, CommitUnknown(type(lost).__name__))
+                _fail(waiting, commit_unknown(type(lost).__name__))
 
     async def admit_exclusive(self, add: Add) -> tuple[Outcome, Add]:
         """The add to a campaign that refuses or skips numbers still incomplete in it.

@@ -18,6 +18,7 @@ import asyncpg
 import structlog
 
 from outdial.errors import CommitUnknown, SettingError, StoreUnavailable
+from outdial.metrics import DATABASE_ERRORS
 from outdial.store.queries import QUERIES
 
 log = structlog.get_logger()
@@ -111,7 +112,7 @@ class Postgres:
         try:
             held = await self._pool.acquire(timeout=wait)
         except (*LOST, *REFUSED, asyncpg.PostgresError) as error:
-            raise StoreUnavailable(_reason(error)) from error
+            raise unavailable(_reason(error)) from error
         try:
             yield held
         except (TimeoutError, asyncio.CancelledError):
@@ -130,7 +131,7 @@ class Postgres:
             try:
                 return list(await conn.fetch(QUERIES[name], *args))
             except (*LOST, *REFUSED) as error:
-                raise StoreUnavailable(_reason(error)) from error
+                raise unavailable(_reason(error)) from error
 
     async def fetchrow(self, name: str, *args: Any) -> Any:
         """The first row of `fetch`, or None."""
@@ -165,7 +166,7 @@ class Postgres:
                 started = await conn.fetchval("SELECT pg_postmaster_start_time()") if xid else None
             except (*LOST, *REFUSED) as error:
                 drop(conn)
-                raise StoreUnavailable(_reason(error)) from error
+                raise unavailable(_reason(error)) from error
             except BaseException:
                 await _roll_back(conn)
                 raise
@@ -176,16 +177,16 @@ class Postgres:
         try:
             await conn.execute("COMMIT")
         except REFUSED as error:
-            raise StoreUnavailable(_reason(error)) from error
+            raise unavailable(_reason(error)) from error
         except LOST as error:
             drop(conn)
             if xid is None:
                 return
             status = await self._status_of(xid, started, pid)
             if status == "aborted":
-                raise StoreUnavailable(_reason(error)) from error
+                raise unavailable(_reason(error)) from error
             if status != "committed":
-                raise CommitUnknown(_reason(error)) from error
+                raise commit_unknown(_reason(error)) from error
 
     async def _status_of(self, xid: str, started: datetime | None, pid: int) -> str | None:
         """What became of a transaction: committed, aborted, or None when that cannot be known in time.
@@ -243,7 +244,7 @@ class Postgres:
         except (*LOST, *REFUSED, asyncpg.PostgresError) as error:
             if conn is not None:
                 drop(conn)
-            raise StoreUnavailable(_reason(error)) from error
+            raise unavailable(_reason(error)) from error
         return conn
 
 
@@ -273,6 +274,18 @@ class Transaction:
     async def roll_back(self) -> None:
         """Undo what was done so far; the COMMIT that follows then keeps nothing of it."""
         await self._conn.execute("ROLLBACK AND CHAIN")
+
+
+def unavailable(reason: str) -> StoreUnavailable:
+    """What the database did not do, counted."""
+    DATABASE_ERRORS.add("unavailable")
+    return StoreUnavailable(reason)
+
+
+def commit_unknown(reason: str) -> CommitUnknown:
+    """A COMMIT whose fate was not learned, counted."""
+    DATABASE_ERRORS.add("commit_unknown")
+    return CommitUnknown(reason)
 
 
 def _reason(error: BaseException) -> str:

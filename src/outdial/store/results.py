@@ -41,12 +41,21 @@ class NotDelivered:
     error: str
 
 
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What is in the outbox: results that wait, results whose pushes are used up, and since when at most."""
+
+    waiting: int
+    given_up: int
+    oldest: datetime | None
+
+
 class Results:
     """The outbox of all VDNs."""
 
     def __init__(self, db: Postgres, now: Callable[[], datetime], vdns: Vdns) -> None:
         self._db = db
-        self._now = now
+        self._now = self.now = now
         self._vdns = vdns
 
     async def lease(self, *, per_receiver: int, lease: float, full: Sequence[str] = ()) -> list[Delivery]:
@@ -90,6 +99,10 @@ class Results:
         """Start the pushes of these (None: all undelivered) results afresh; returns how many."""
         ids = list(result_ids) if result_ids is not None else None
         return len(await self._db.fetch("send_again", vdn_id, self._now(), ids))
+
+    async def backlog(self) -> Backlog:
+        """The whole outbox, counted."""
+        return Backlog(**await self._db.fetchrow("backlog"))
 
     async def listen(self, heard: Callable[[], None]) -> Connection:
         """Call `heard` whenever results have been posted, and once when the connection is lost."""

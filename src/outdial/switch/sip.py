@@ -257,17 +257,7 @@ class SipSwitch:
     def trunks(self) -> list[TrunkState]:
         """The trunks, and what keeps each from taking calls. What ends within a second is no news."""
         now, wall = self._now(), datetime.now(UTC).replace(microsecond=0)
-        return [
-            TrunkState(
-                one.name,
-                one.group,
-                f"{one.bar}: {one.detail}" if one.detail else str(one.bar),
-                wall + timedelta(seconds=round(one.until - now)) if one.until is not None else None,
-            )
-            if one.bar is not None and one.bar is not routing.Bar.CPS
-            else TrunkState(one.name, one.group)
-            for one in self._board.standing(now)
-        ]
+        return [_state(one, now, wall) for one in self._board.standing(now)]
 
     def standing(self) -> list[routing.TrunkStanding]:
         """Every trunk: whether it takes calls now, or what keeps it from that."""
@@ -421,3 +411,21 @@ class SipSwitch:
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
+
+
+def _state(one: routing.TrunkStanding, now: float, wall: datetime) -> TrunkState:
+    """A trunk's standing in words that outlive this process; `wall` is the time at `now`."""
+    state = TrunkState(
+        one.name,
+        one.group,
+        up=one.bar in (None, routing.Bar.CPS, routing.Bar.CHANNELS),
+        in_use=one.in_use,
+        channels=one.channels,
+    )
+    if one.bar is None or one.bar is routing.Bar.CPS:
+        return state
+    return replace(
+        state,
+        bar=f"{one.bar}: {one.detail}" if one.detail else str(one.bar),
+        until=wall + timedelta(seconds=round(one.until - now)) if one.until is not None else None,
+    )

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl
 
 import structlog
 
-from outdial import __version__
+from outdial import __version__, metrics
 from outdial.errors import Code, CommitUnknown, Refusal, StoreUnavailable
 from outdial.jsontext import NotJson
 from outdial.service import NotJsonBody, Service
@@ -66,6 +66,11 @@ class Answer:
     status: int = 200
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
+
+OPERATION = "outdial.operation"
+"""Where a request's scope names its operation, once it is known."""
+
+_CODES = frozenset(metrics.CODES)
 
 Handler = Callable[["Api", Request], Awaitable[Answer]]
 
@@ -231,13 +236,18 @@ class Api:
         own_id = request_id()
         answer = await self._answer(scope, receive, own_id)
         await _send(send, answer, own_id)
+        seconds, code = time.perf_counter() - began, _code(answer)
+        operation = scope.get(OPERATION, metrics.NONE)
+        metrics.REQUESTS.add(operation, code if code in _CODES else metrics.NONE)
+        metrics.REQUEST_SECONDS.observe(seconds, operation)
         log.info(
             "answered",
             request_id=own_id,
+            client=scope["client"][0] if scope.get("client") else None,
             method=scope["method"],
             status=answer.status,
-            code=answer.body[15:24].split(b'"', 1)[0].decode("ascii", "replace"),
-            ms=round((time.perf_counter() - began) * 1000, 1),
+            code=code,
+            ms=round(seconds * 1000, 1),
         )
 
     async def _answer(self, scope: Scope, receive: Receive, own_id: str) -> Answer:  # noqa: PLR0911
@@ -281,6 +291,7 @@ class Api:
         handler = route.handlers.get(method)
         if handler is None:
             raise _wrong_method(route.handlers)
+        scope[OPERATION] = handler.__name__.lstrip("_")
         headers = scope["headers"]
         body = await _body(receive, headers)
         authenticated = await self.gate.authenticate(scope, body)
@@ -352,6 +363,11 @@ def _one_header(headers: list[tuple[bytes, bytes]], name: bytes) -> str | None:
 def _is_json(content_type: bytes) -> bool:
     media, *parameters = (part.strip().lower() for part in content_type.decode("latin-1").split(";"))
     return media == "application/json" and parameters in ([], ["charset=utf-8"], ['charset="utf-8"'])
+
+
+def _code(answer: Answer) -> str:
+    """The result code, which every envelope begins with."""
+    return answer.body[15:24].split(b'"', 1)[0].decode("ascii", "replace")
 
 
 async def _send(send: Send, answer: Answer, own_id: str) -> None:

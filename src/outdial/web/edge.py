@@ -20,6 +20,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from outdial.metrics import HTTP_REFUSALS
 from outdial.web.guard import ABORT, Fault, refusal, request_id
 
 log = structlog.get_logger()
@@ -34,6 +35,8 @@ _FRAMING = 1 << 16  # bytes of chunk sizes and trailers that any message may hav
 class EdgeLimits:
     """What a client may take. Times are in seconds, each an absolute bound: no byte prolongs it."""
 
+    handshake: float = 10.0
+    """Of TLS, from the connection; the time for the first head begins after it."""
     head: float = 10.0
     """From the connection, or the first byte of a later request, to the end of the head."""
     body: float = 30.0
@@ -441,6 +444,7 @@ class EdgeProtocol(HttpToolsProtocol):
     def _speak(self, fault: Fault) -> None:
         self._last_words = None
         own_id = request_id()
+        HTTP_REFUSALS.add(str(fault.status))
         log.info("request refused", status=fault.status, reason=fault.detail, request_id=own_id)
         headers, body = refusal(fault, own_id)
         head = b"HTTP/1.1 %d %s\r\n" % (fault.status, HTTPStatus(fault.status).phrase.encode())
@@ -471,7 +475,8 @@ class EdgeProtocol(HttpToolsProtocol):
             self.transport.close()
             return
         self.flow.resume_reading()
-        self.transport.write_eof()
+        if self.transport.can_write_eof():  # TLS knows no half-closed connection
+            self.transport.write_eof()
         self._arm(due)
 
     def _discard(self, size: int) -> None:

@@ -111,7 +111,7 @@ class Guard:
     """Refuses a Host that is not ours and answers for an application that could not.
 
     `allowed_hosts`: names or addresses, with or without a port, in lower case; one without a port stands
-    for every port. None allows any, which is for an address that only this machine reaches.
+    for every port. None allows any: the signature of a request covers its Host.
     """
 
     __slots__ = ("_allowed", "_app")

@@ -9,6 +9,7 @@ import asyncio
 import errno
 import ipaddress
 import socket
+import ssl
 import time
 from collections.abc import Coroutine
 from email.utils import formatdate
@@ -39,9 +40,9 @@ T = TypeVar("T")
 def listening_socket(host: str, port: int) -> socket.socket:
     """A socket that listens, for this process or for children that inherit it; port 0 picks one.
 
-    Raises SettingError when the address is taken, not ours, or not a loopback address.
+    Raises SettingError when the address is taken, not ours, or no address.
     """
-    address = _loopback(host)
+    address = _address(host)
     if not 0 <= port <= 65535:
         raise SettingError(f"port {port}: must be 0 to 65535")
     family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
@@ -60,16 +61,13 @@ def listening_socket(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _loopback(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     try:
         address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host.strip("[]"))
     except ValueError:
         raise SettingError(f"address {host!r}: must be an IP address or localhost") from None
-    if not address.is_loopback or "%" in host:
-        raise SettingError(
-            f"address {host}: must be a loopback address (127.0.0.0/8 or ::1); "
-            "plain HTTP is for loopback only until TLS comes"
-        )
+    if "%" in host:
+        raise SettingError(f"address {host}: must be without a zone")
     return address
 
 
@@ -94,8 +92,11 @@ async def serve(
     stop: asyncio.Event,
     grace: float,
     limits: EdgeLimits = DEFAULT_LIMITS,
+    tls: ssl.SSLContext | None = None,
 ) -> None:
     """Serves `app` on a socket from `listening_socket` until `stop` is set; then ends in good order.
+
+    With `tls` over HTTPS: a connection exists for the rest of us once its handshake is over.
 
     It stops accepting, closes idle connections, and gives running requests `grace` seconds; what is not
     answered by then is cut off. The socket is closed. The app's lifespan is not run: whoever composes it
@@ -104,7 +105,14 @@ async def serve(
     loop = asyncio.get_running_loop()
     config, state = _config(app), EdgeState()
     state.default_headers = _date()
-    server = await loop.create_server(lambda: EdgeProtocol(config, state, limits), sock=sock, backlog=BACKLOG)
+    server = await loop.create_server(
+        lambda: EdgeProtocol(config, state, limits),
+        sock=sock,
+        backlog=BACKLOG,
+        ssl=tls,
+        ssl_handshake_timeout=limits.handshake if tls is not None else None,
+        ssl_shutdown_timeout=limits.linger if tls is not None else None,
+    )
     clock = loop.create_task(_keep_date(state))
     try:
         await stop.wait()

@@ -8,6 +8,7 @@ from typing import Any
 
 from outdial.errors import Code, Refusal
 from outdial.intake import MAX_ENTRIES, Admitted, IntakePolicy, check_unique
+from outdial.metrics import NUMBERS_ADMITTED
 from outdial.model import CallData, Vdn
 from outdial.service import AddRequest, Service
 from outdial.wire import envelope
@@ -96,6 +97,8 @@ _PLACES = tuple(f"callDataList[{position}]." for position in range(MAX_ENTRIES))
 async def add(service: Service, vdn: Vdn, request: AddRequest) -> tuple[bytes, bool]:
     """The answer, and whether it is a stored one given again. Raises `Refusal`, `StoreUnavailable`."""
     admitted = await service.add_numbers(vdn, request, entries)
+    if not admitted.replayed:
+        NUMBERS_ADMITTED.add(by=len(admitted.called))
     return _answer(admitted, service.policy(vdn)), admitted.replayed
 
 

@@ -252,6 +252,11 @@ UPDATE engine SET standing = $2 WHERE epoch = $1
 -- looks cheaper wherever the planner expects no more rows than the limit.
 SELECT set_config('enable_sort', 'off', true), set_config('enable_bitmapscan', 'off', true)
 
+-- name: standings_of_host
+SELECT standing FROM engine
+WHERE host = $1 AND standing IS NOT NULL AND fenced_at IS NULL AND recovered_at IS NULL
+  AND lease_until > clock_timestamp()
+
 -- name: facts
 -- What may hold a campaign back, in one look that reads no more of a large campaign: 10,000 numbers of a kind
 -- are counted, and the first of each is found by its index. Of the three kinds of waiting, NULL is a retry.
