@@ -149,7 +149,7 @@ def test_list_reads_every_page(run: Run, script: Script) -> None:
 
 
 def test_list_in_a_pipe_is_a_line_per_campaign_that_no_name_can_break(run: Run, script: Script) -> None:
-    script.success(data=[FOUND, FOUND | {"id": 47, "name": "\x1b[2Ja\tb\nc\u202e春"}])
+    script.success(data=[FOUND, FOUND | {"id": 47, "name": "\x1b[2Ja\tb\nc\u202e春"}], totalSize=2)
     ended = run("campaign", "list")
     assert ended.out.splitlines() == [
         "46\tspring\tstarted\t2030-03-01 00:00:00\t2030-03-31 00:00:00\t3\t4008000",
@@ -158,9 +158,9 @@ def test_list_in_a_pipe_is_a_line_per_campaign_that_no_name_can_break(run: Run, 
 
 
 def test_an_empty_list_is_no_line_and_an_empty_document(run: Run, script: Script) -> None:
-    script.success(data=[])
+    script.success(data=[], totalSize=0)
     assert run("campaign", "list") == (0, "", "")
-    script.success(data=[])
+    script.success(data=[], totalSize=0)
     assert run("campaign", "list", "--json").out == "[]\n"
 
 

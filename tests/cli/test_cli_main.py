@@ -91,7 +91,7 @@ def test_nothing_heavy_is_imported_before_a_command_needs_it() -> None:
 def test_on_a_terminal_a_list_is_a_table(script: Script) -> None:
     row = {"id": 46, "name": "[red]spring\x1b[2J", "status": 1, "deviceType": 3, "callerNo": "1"}
     row |= {"strBeginTime": "2030-03-01 00:00:00", "strEndTime": "2030-03-31 00:00:00"}
-    script.success(data=[row])
+    script.success(data=[row], totalSize=1)
     ours, theirs = pty.openpty()
     try:
         environment = os.environ | script.environment | {"COLUMNS": "200", "TERM": "xterm", "NO_COLOR": "1"}
@@ -107,7 +107,7 @@ def test_on_a_terminal_a_list_is_a_table(script: Script) -> None:
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_a_reader_that_has_seen_enough_is_no_error(script: Script, unbuffered: str) -> None:
-    script.success(data=[])
+    script.success(data=[], totalSize=0)
     reader, writer = os.pipe()
     os.close(reader)
     try:
