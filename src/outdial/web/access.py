@@ -17,12 +17,21 @@ from outdial.errors import Code, Refusal
 from outdial.model import AccessKey, Vdn
 from outdial.service import AddRequest, Service, key_of
 from outdial.signing import DUMMY_SECRET, WINDOW, Authorization, BadSignature, verify
+from outdial.throttle import Throttle, source
 
 FRESH = 0.5
 """Seconds for which a looked-up key is believed."""
 
 MAX_KNOWN = 10_000
 """Keys kept in memory; made-up ones cannot fill it, since it is emptied when full."""
+
+
+class TooManyFailures(Exception):
+    """Too many wrong signatures of this key from this address: nothing was judged. `wait` is in seconds."""
+
+    def __init__(self, wait: int) -> None:
+        self.wait = wait
+        super().__init__(f"nothing is judged for {wait} s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +87,29 @@ class Gate:
         self.now = now
         self._known: dict[str, tuple[float, Tenant | None]] = {}
         self._asking: dict[str, asyncio.Task[Tenant | None]] = {}
+        self._throttle = Throttle()
 
     async def authenticate(self, scope: Mapping[str, Any], body: bytes) -> Authenticated:
-        """The tenant that signed this request. Raises `BadSignature`, `StoreUnavailable`."""
-        headers = scope["headers"]
-        authorization = Authorization.of(headers)
+        """The tenant that signed this request.
+
+        Raises `BadSignature`, `StoreUnavailable`, and `TooManyFailures` before anything costs.
+        """
+        authorization = Authorization.of(scope["headers"])
+        clock = asyncio.get_running_loop().time
+        pair = (authorization.ak, source(scope["client"][0]))
+        if wait := self._throttle.wait(pair, clock()):
+            raise TooManyFailures(wait)
+        try:
+            found = await self._verified(scope, authorization, body)
+        except BadSignature:
+            self._throttle.failed(pair, clock())
+            raise
+        self._throttle.held(pair)
+        return found
+
+    async def _verified(
+        self, scope: Mapping[str, Any], authorization: Authorization, body: bytes
+    ) -> Authenticated:
         tenant = await self._tenant(authorization.ak)
         secret = tenant.key.secret if tenant is not None else DUMMY_SECRET
         verify(
@@ -91,7 +118,7 @@ class Gate:
             scope["method"],
             scope["raw_path"],
             scope["query_string"],
-            headers,
+            scope["headers"],
             body,
             self.now(),
             window=WINDOW,
