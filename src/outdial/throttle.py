@@ -14,13 +14,13 @@ FAILURES: Final = 10
 """Wrong signatures of one pair that are judged at once."""
 
 RETURNS: Final = 6.0
-"""Seconds in which one more may be judged: 10 a minute. A right key waits no longer on an address of its own."""
+"""Seconds after which one more is judged: 10 a minute. A right key on its own address waits no longer."""
 
 MAX_KNOWN: Final = 10_000
 """Pairs that are remembered; beyond it the one whose failure is the oldest is forgotten."""
 
 _NETWORK: Final = 64
-"""Bits of an IPv6 address that name a client: it may choose the rest as it likes (RFC 4291, section 2.5.1)."""
+"""Bits of an IPv6 address that name a network: its hosts choose the rest (RFC 4291, section 2.5.1)."""
 
 Pair = tuple[str, str]
 """An access key as it was given, and the source of the request."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
+from outdial.audit import Change, change
 from outdial.model import BlacklistEntry
 from outdial.store.postgres import Postgres
 
@@ -31,6 +32,8 @@ class Blacklist:
             present = sorted(set(numbers) - {row["number"] for row in rows})
             if present:
                 await tx.roll_back()
+            else:
+                tx.tells(_told("add", first.vdn_id, numbers))
         return present
 
     async def add_missing(self, entries: Sequence[BlacklistEntry], *, overwrite: bool) -> None:
@@ -41,14 +44,21 @@ class Blacklist:
             await tx.execute("forget_expired", first.vdn_id, numbers, self._now())
             name = "overwrite_entries" if overwrite else "add_entries"
             await tx.execute(name, *_columns(first, numbers), self._now())
+            tx.tells(_told("overwrite" if overwrite else "add missing", first.vdn_id, numbers))
 
     async def delete(self, vdn_id: int, number: str) -> bool:
         """Remove one entry; False when it was not there."""
-        return await self._db.fetchrow("delete_entry", vdn_id, number) is not None
+        async with self._db.transaction() as tx:
+            row = await tx.fetchrow("delete_entry", vdn_id, number)
+            if row is not None:
+                tx.tells(_told("delete", vdn_id, [number]))
+        return row is not None
 
     async def delete_all(self, vdn_id: int) -> None:
         """Remove every entry of the VDN."""
-        await self._db.fetch("delete_all_entries", vdn_id)
+        async with self._db.transaction() as tx:
+            status = await tx.execute("delete_all_entries", vdn_id)
+            tx.tells(change(vdn_id, "clear", "blacklist", entries=int(status.split()[-1])))
 
     async def some(self, vdn_id: int, numbers: Sequence[str]) -> list[BlacklistEntry]:
         """The entries of these numbers, expired ones too."""
@@ -58,6 +68,10 @@ class Blacklist:
         """A page of entries in number order, and the number of all."""
         rows = await self._db.fetch("page_of_entries", vdn_id, limit, offset)
         return [_entry(row) for row in rows], await self._db.fetchval("count_entries", vdn_id)
+
+
+def _told(action: str, vdn_id: int, numbers: Sequence[str]) -> Change:
+    return change(vdn_id, action, "blacklist", numbers=[f"…{number[-4:]}" for number in numbers])
 
 
 def _columns(first: BlacklistEntry, numbers: list[str]) -> tuple[Any, ...]:

@@ -7,6 +7,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import Self
 
+from outdial.store.audit import Audit
 from outdial.store.blacklist import Blacklist
 from outdial.store.calls import Calls
 from outdial.store.campaigns import Campaigns
@@ -46,6 +47,7 @@ class Store:
         self.results = Results(self.db, now, self.vdns)
         self.trunks = Trunks(self.db, now, self.vdns.needed_master_key)
         self.flows = Flows(self.db, now)
+        self.audit = Audit(self.db)
 
     async def __aenter__(self) -> Self:
         await self.db.open()

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from outdial import audit
 from outdial.errors import Code, Refusal
 from outdial.model import AccessKey, Vdn
 from outdial.service import AddRequest, Service, key_of
@@ -128,10 +129,14 @@ class Gate:
         return Authenticated(tenant, authorization)
 
     async def admit(self, authenticated: Authenticated, vdn_id: int) -> Caller:
-        """The caller, if the key belongs to the VDN of the path. Raises `BadSignature`."""
+        """The caller, if the key belongs to the VDN of the path; what the task changes is its key's doing.
+
+        Raises `BadSignature`.
+        """
         vdn = authenticated.tenant.vdn
         if vdn.vdn_id != vdn_id:
             raise BadSignature("the key belongs to another VDN")
+        audit.who.set(f"key {authenticated.authorization.ak}")
         return Caller(vdn, authenticated.authorization)
 
     async def _tenant(self, ak: str) -> Tenant | None:
