@@ -54,7 +54,7 @@ class CampaignFilter:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A campaign's contacts by state."""
+    """A campaign's contacts by state; those that retention removed are done."""
 
     ready: int
     dialing: int

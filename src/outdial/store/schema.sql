@@ -16,7 +16,10 @@ CREATE TABLE vdn (
     trunk_group     text        NOT NULL DEFAULT 'default',   -- the trunks that carry its calls
     max_per_minute  integer     CHECK (max_per_minute > 0),   -- calls to one number; NULL: any number of them
     max_per_hour    integer     CHECK (max_per_hour > 0),
-    max_per_day     integer     CHECK (max_per_day > 0)
+    max_per_day     integer     CHECK (max_per_day > 0),
+    keep_numbers    integer     CHECK (keep_numbers > 0),   -- days; NULL: for ever
+    keep_results    integer     CHECK (keep_results > 0),
+    keep_records    integer     CHECK (keep_records > 0)
 );
 
 CREATE TABLE access_key (
@@ -63,6 +66,7 @@ CREATE TABLE campaign (
     caller_turn        bigint      NOT NULL DEFAULT 0,      -- calls so far
     launch_rest        integer     NOT NULL DEFAULT 0,   -- calls of the last launch that found no room yet
     next_send_at       timestamptz, -- under max_cps: when the next call may be sent
+    removed            integer     NOT NULL DEFAULT 0,   -- done contacts that retention took
     PRIMARY KEY (vdn_id, campaign_id)
 ) WITH (fillfactor = 50);
 CREATE UNIQUE INDEX campaign_name ON campaign (vdn_id, name) WHERE deleted_at IS NULL;

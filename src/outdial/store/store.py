@@ -16,6 +16,7 @@ from outdial.store.numbers import Numbers
 from outdial.store.postgres import Postgres, utc_now
 from outdial.store.records import Records
 from outdial.store.results import Results
+from outdial.store.retention import Retention
 from outdial.store.sealing import MasterKey
 from outdial.store.special_dates import SpecialDates
 from outdial.store.transfers import Transfers
@@ -48,6 +49,7 @@ class Store:
         self.trunks = Trunks(self.db, now, self.vdns.needed_master_key)
         self.flows = Flows(self.db, now)
         self.audit = Audit(self.db)
+        self.retention = Retention(self.db)
 
     async def __aenter__(self) -> Self:
         await self.db.open()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
+from dataclasses import astuple
 from datetime import datetime
 from typing import Any, Final
 
@@ -11,8 +12,9 @@ import asyncpg
 
 from outdial.audit import change
 from outdial.errors import SettingError
-from outdial.model import NO_CAPS, AccessKey, Caps, Edition, Recycle, Vdn
+from outdial.model import KEEP_ALL, NO_CAPS, AccessKey, Caps, Edition, Keep, Recycle, Vdn
 from outdial.store.postgres import Postgres
+from outdial.store.retention import keep_of
 from outdial.store.sealing import MasterKey
 
 
@@ -45,6 +47,7 @@ class Vdns:
                 vdn.caps.per_minute,
                 vdn.caps.per_hour,
                 vdn.caps.per_day,
+                *astuple(vdn.keep),
             )
             if row is not None:
                 tx.tells(change(vdn.vdn_id, "create", f"vdn {vdn.vdn_id}", **_said(vdn)))
@@ -60,8 +63,12 @@ class Vdns:
         recycle: Recycle | None = None,
         trunk_group: str | None = None,
         caps: Caps = NO_CAPS,
+        keep: Keep = KEEP_ALL,
     ) -> bool:
-        """Change what is given; False when there is no such VDN. A cap of 0 takes the cap away."""
+        """Change what is given; False when there is no such VDN.
+
+        A cap of 0 takes the cap away; 0 days keep for ever.
+        """
         columns = (time_zone, edition, max_active, recycle, trunk_group)
         async with self._db.transaction() as tx:
             if trunk_group is not None:
@@ -69,7 +76,7 @@ class Vdns:
             before = await tx.fetchrow("lock_vdn", vdn_id)
             if before is None:
                 return False
-            await tx.execute("change_vdn", vdn_id, *columns, caps.per_minute, caps.per_hour, caps.per_day)
+            await tx.execute("change_vdn", vdn_id, *columns, *astuple(caps), *astuple(keep))
             after = await tx.fetchrow("vdn", vdn_id)
             tx.tells(change(vdn_id, "change", f"vdn {vdn_id}", **_changed(before, after)))
         return True
@@ -94,6 +101,7 @@ class Vdns:
             self.webhook_secret(row["vdn_id"], row["webhook_secret"]),
             row["trunk_group"],
             caps_of(row),
+            keep_of(row),
         )
 
     def webhook_secret(self, vdn_id: int, sealed: bytes | None) -> str | None:
@@ -169,7 +177,7 @@ class Vdns:
 
 _TOLD: Final = (
     *("time_zone", "edition", "max_active", "recycle", "trunk_group"),
-    *("max_per_minute", "max_per_hour", "max_per_day"),
+    *("max_per_minute", "max_per_hour", "max_per_day", "keep_numbers", "keep_results", "keep_records"),
 )
 """The columns of a VDN whose changes the audit log tells in words."""
 
@@ -194,6 +202,9 @@ def _said(vdn: Vdn) -> dict[str, Any]:
         "max_per_minute": vdn.caps.per_minute,
         "max_per_hour": vdn.caps.per_hour,
         "max_per_day": vdn.caps.per_day,
+        "keep_numbers": vdn.keep.numbers,
+        "keep_results": vdn.keep.results,
+        "keep_records": vdn.keep.records,
     }
 
 
