@@ -19,7 +19,8 @@ CREATE TABLE vdn (
     max_per_day     integer     CHECK (max_per_day > 0),
     keep_numbers    integer     CHECK (keep_numbers > 0),   -- days; NULL: for ever
     keep_results    integer     CHECK (keep_results > 0),
-    keep_records    integer     CHECK (keep_records > 0)
+    keep_records    integer     CHECK (keep_records > 0),
+    hiding_key      bytea       -- sealed; NULL: no entry of its blacklist stands under a keyed hash
 );
 
 CREATE TABLE access_key (

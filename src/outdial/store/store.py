@@ -11,7 +11,9 @@ from outdial.store.audit import Audit
 from outdial.store.blacklist import Blacklist
 from outdial.store.calls import Calls
 from outdial.store.campaigns import Campaigns
+from outdial.store.erasure import Erasure
 from outdial.store.flows import Flows
+from outdial.store.hiding import Hiding
 from outdial.store.numbers import Numbers
 from outdial.store.postgres import Postgres, utc_now
 from outdial.store.records import Records
@@ -40,9 +42,10 @@ class Store:
         self.vdns = Vdns(self.db, now, master_key if callable(master_key) else lambda: master_key)
         self.campaigns = Campaigns(self.db, now, self.vdns)
         self.special_dates = SpecialDates(self.db)
-        self.numbers = Numbers(self.db, now)
-        self.blacklist = Blacklist(self.db, now)
-        self.calls = Calls(self.db, now)
+        hiding = Hiding(self.db, self.vdns.needed_master_key)
+        self.numbers = Numbers(self.db, now, hiding)
+        self.blacklist = Blacklist(self.db, now, hiding)
+        self.calls = Calls(self.db, now, hiding)
         self.transfers = Transfers(self.db, now, self.calls)
         self.records = Records(self.db)
         self.results = Results(self.db, now, self.vdns)
@@ -50,6 +53,7 @@ class Store:
         self.flows = Flows(self.db, now)
         self.audit = Audit(self.db)
         self.retention = Retention(self.db)
+        self.erasure = Erasure(self.db, now, hiding)
 
     async def __aenter__(self) -> Self:
         await self.db.open()

@@ -45,6 +45,7 @@ UPDATE access_key SET revoked_at = coalesce(revoked_at, $2) WHERE ak = $1 RETURN
 -- Across VDNs: is there anything that needs the master key?
 SELECT sealed, 'key ' || vdn_id || ' ' || ak AS context FROM access_key
 UNION ALL SELECT webhook_secret, 'webhook ' || vdn_id FROM vdn WHERE webhook_secret IS NOT NULL
+UNION ALL SELECT hiding_key, 'hiding ' || vdn_id FROM vdn WHERE hiding_key IS NOT NULL
 UNION ALL SELECT password, 'trunk ' || name FROM trunk WHERE password IS NOT NULL
 LIMIT 1
 
