@@ -67,7 +67,8 @@ async def everywhere(house: House) -> int:
     await house.sql.execute(
         "INSERT INTO call_result (vdn_id, result_id, campaign_id, contact_id, attempt_id, called, session_id,"
         " custom_field, disposition, call_at, created_at)"
-        " SELECT 1, gen_random_uuid(), campaign_id, contact_id, attempt_id, called, called, called, disposition, now(), now() FROM attempt"
+        " SELECT 1, gen_random_uuid(), campaign_id, contact_id, attempt_id,"
+        " called, called, called, disposition, now(), now() FROM attempt"
     )
     await house.sql.execute(
         "INSERT INTO outbox (vdn_id, result_id, campaign_id, url, created_at, due_at)"

@@ -100,13 +100,12 @@ class Erasure:
         return gone
 
     async def _erase_contacts(self, vdn_id: int, contact_ids: list[int], number: str, word: str) -> int:
-        count: int
         async with self._db.transaction() as tx:
             await tx.fetch("lock_campaigns_of_numbers", vdn_id, contact_ids)
             if await tx.fetchval("dialing_of", vdn_id, contact_ids, number):
                 raise _called()
-            count = await tx.fetchval("erase_numbers", vdn_id, contact_ids, number, word, self._now())
-        return count
+            row = await tx.fetchrow("erase_numbers", vdn_id, contact_ids, number, word, self._now())
+        return int(row["gone"])
 
     async def _results(self, vdn_id: int, number: str, word: str) -> int:
         after: Any = _NO_ID
@@ -118,14 +117,14 @@ class Erasure:
         return gone
 
     async def _records(self, vdn_id: int, number: str, word: str) -> int:
-        since, after = _BEGIN, _NO_ID
+        place: Any = (_BEGIN, _NO_ID)
         gone = 0
-        while True:
+        while place is not None:
+            since, after = place
             page = await self._db.fetchrow("erase_records", vdn_id, since, number, word, after)
             gone += page["gone"]
-            if page["last"] is None:
-                return gone
-            since, after = page["intent_at"], page["last"]
+            place = (page["intent_at"], page["last"]) if page["last"] else None
+        return gone
 
 
 def _called() -> CannotErase:

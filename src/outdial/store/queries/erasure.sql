@@ -66,7 +66,7 @@ WITH held AS MATERIALIZED (
     FROM (SELECT campaign_id, count(*) AS n FROM held WHERE state <> 'done' GROUP BY campaign_id) h
     WHERE c.vdn_id = $1 AND c.campaign_id = h.campaign_id
 )
-SELECT count(*) FROM held
+SELECT count(*) AS gone FROM held
 
 -- name: erase_results
 -- What waits for its receiver is not pushed any more. $1 vdn  $2 after

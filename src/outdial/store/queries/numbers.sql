@@ -35,15 +35,13 @@ WITH locked AS MATERIALIZED (
     FROM unnest($15::text::int[], $16::text::int[], $17::text::text[], $18::text::text[], $19::text::text[],
                 $20::text::text[], $21::text::timestamptz[], $22::text::text[], $23::text::smallint[])
          e(req, nth, called, session_id, caller, custom_field, recycle_at, call_data, priority)
-), sought AS (
-    SELECT req, nth, called AS number FROM entry
-    UNION ALL SELECT * FROM unnest($25::text::int[], $26::text::int[], $27::text::text[])
 ), tenant AS MATERIALIZED (
     SELECT hiding_key IS NOT NULL AND NOT $28 AS hides FROM vdn WHERE vdn_id = $1
 ), candidate AS MATERIALIZED (  -- by hash alone: no other index fits, so no plan can read a whole blacklist
     SELECT vdn_id, number, expires_at, restrict_times, restrict_period, window_begin, window_calls
     FROM blacklist
-    WHERE hashtextextended(number, vdn_id) = ANY(ARRAY(SELECT hashtextextended(number, $1) FROM sought))
+    WHERE hashtextextended(number, vdn_id) = ANY(ARRAY(SELECT hashtextextended(called, $1) FROM entry)
+                                                || ARRAY(SELECT hashtextextended(name, $1) FROM unnest($27::text::text[]) name))
 ), listed AS MATERIALIZED (
     SELECT number FROM candidate, clock
     WHERE vdn_id = $1
@@ -52,7 +50,11 @@ WITH locked AS MATERIALIZED (
                AND (window_calls < restrict_times OR window_begin IS NULL
                     OR window_begin < CASE restrict_period WHEN 'hour' THEN $13::timestamptz ELSE $14::timestamptz END))
 ), blacklisted AS MATERIALIZED (
-    SELECT req, min(nth) AS nth FROM listed JOIN sought USING (number) GROUP BY req
+    SELECT req, min(nth) AS nth FROM (
+        SELECT req, nth FROM listed JOIN entry ON called = number
+        UNION ALL SELECT req, nth FROM listed
+        JOIN unnest($25::text::int[], $26::text::int[], $27::text::text[]) hidden(req, nth, name) ON name = number
+    ) found GROUP BY req
 ), admitted AS MATERIALIZED (
     SELECT r.* FROM request r LEFT JOIN blacklisted b USING (req)
     WHERE r.found AND r.takes_numbers AND NOT r.too_soon AND b.req IS NULL
