@@ -191,6 +191,19 @@ async def test_while_it_is_called_it_is_refused_and_afterwards_not(house: House,
     assert await holding(house) == set()
 
 
+async def test_while_a_call_is_handed_over_to_it_it_is_refused(house: House) -> None:
+    """No contact of the number is dialed: the open attempt alone tells. Nothing has moved by then."""
+    campaign_id = await house.campaign()
+    (contact_id,) = await house.add(campaign_id, [OTHER])
+    epoch = await house.store.calls.begin_epoch("h", 1, timedelta(seconds=60))
+    await house.intend(campaign_id, contact_id, epoch=epoch)
+    await house.sql.execute("UPDATE attempt SET called = $1, transfer_of = gen_random_uuid()", NUMBER)
+    await house.store.blacklist.add([BlacklistEntry(1, NUMBER)])
+    with pytest.raises(CannotErase, match="under way"):
+        await house.store.erasure.erase(1, NUMBER)
+    assert await holding(house) == {"attempt", "blacklist"}
+
+
 async def test_what_the_vdn_wrote_down_itself_is_named(house: House) -> None:
     named = await house.campaign(description=f"for {NUMBER}", state=CampaignState.DRAFT)
     await house.store.flows.add(1, "main", f'{{"to":"{NUMBER}"}}', [])

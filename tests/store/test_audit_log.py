@@ -146,6 +146,9 @@ async def test_what_was_refused_or_rolled_back_is_not_told(store: Store) -> None
         await store.vdns.create_key(2)
     with pytest.raises(Refusal):
         await Service(store).pause(1, 5)
+    async with store.db.transaction() as tx:
+        tx.tells(audit.change(1, "x", "y"))
+        await tx.roll_back()
     assert await told(store) == before
 
 
