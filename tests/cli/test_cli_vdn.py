@@ -48,7 +48,7 @@ def test_create_list_set(run: Run) -> None:
         *("--max-active", "50", "--recycle", "retire", "--trunk-group", "carrier-b"),
         *("--max-per-day", "5", "--json"),
     )
-    seven = {
+    seven = DEFAULTS | {
         "vdn": 7,
         "timeZone": "Asia/Shanghai",
         "edition": "2025-11",
