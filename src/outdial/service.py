@@ -235,7 +235,7 @@ class Service:
                 raise _no_campaign()
             changed = replace(found, **changes)
             campaigns.check_modify(found, changed, self._now(), calendar.zone(vdn.time_zone))
-            if not await held.modify(changed):
+            if not await held.modify(found, changed):
                 raise _name_exists()
 
     async def set_retry_policy(self, vdn_id: int, campaign_id: int, policy: RetryPolicy) -> None:

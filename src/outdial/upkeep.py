@@ -1,5 +1,5 @@
 """What time alone brings about: waiting numbers are ready, campaigns end, numbers are retired, deleted
-campaigns and old answers go, the planner's statistics follow.
+campaigns, old answers and what a VDN keeps no longer go, the planner's statistics follow.
 
 Each step is small and may be repeated; several processes may do it at once.
 """
@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
-from datetime import datetime
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
 from typing import Final
 
 import structlog
@@ -19,6 +19,7 @@ from outdial.errors import CommitUnknown, StoreUnavailable
 from outdial.model import CampaignState, Disposition
 from outdial.store.calls import PROMOTED
 from outdial.store.postgres import utc_now
+from outdial.store.retention import Place, Removed
 from outdial.store.store import Store
 
 log = structlog.get_logger()
@@ -33,6 +34,12 @@ _CHUNKS: Final = 10
 _LEAST: Final = 0.1
 """Seconds between two looks for numbers that are due: each wakes the engines."""
 
+_REST: Final = timedelta(minutes=10)
+"""Between two walks through a table in search of what is kept no longer."""
+
+
+Remove = Callable[[int, Place, datetime], Awaitable[Removed]]
+
 
 class Upkeep:
     """One process's share of the upkeep."""
@@ -42,6 +49,8 @@ class Upkeep:
         self._store = store
         self._every = every
         self._now = now
+        self._places: dict[tuple[int, str], Place] = {}  # where walks through the tables go on
+        self._rests: dict[tuple[int, str], datetime] = {}  # until when there is none
 
     async def run(self, stop: asyncio.Event) -> None:
         """Do a round every second until `stop` is set; what a round could not do, the next does.
@@ -82,6 +91,7 @@ class Upkeep:
             self._store.numbers.forget_answers,
             self._store.calls.forget_counts,
             self._store.statistics.follow,
+            self._remove_old,
         ):
             try:
                 await step()
@@ -119,6 +129,25 @@ class Upkeep:
         for vdn_id, campaign_id, contact_ids in await self._store.campaigns.recyclable():
             async with self._store.campaigns.locked(vdn_id, campaign_id) as (_, held):
                 await held.end_contacts(contact_ids, Disposition.RECYCLED)
+
+    async def _remove_old(self) -> None:
+        """Numbers, results and records go when a VDN's days are over (rules.md, Retention)."""
+        retention = self._store.retention
+        for vdn_id, keep in (await retention.keeping()).items():
+            await self._remove_kept(vdn_id, "numbers", keep.numbers, retention.numbers)
+            await self._remove_kept(vdn_id, "results", keep.results, retention.results)
+            await self._remove_kept(vdn_id, "records", keep.records, retention.records)
+
+    async def _remove_kept(self, vdn_id: int, kind: str, days: int | None, remove: Remove) -> None:
+        walk, now = (vdn_id, kind), self._now()
+        if days is None or self._rests.get(walk, now) > now:
+            return
+        for _ in range(_CHUNKS):
+            removed = await remove(vdn_id, self._places.pop(walk, None), now - timedelta(days=days))
+            if removed.next is None:
+                self._rests[walk] = now + _REST
+                return
+            self._places[walk] = removed.next
 
     async def _remove_deleted(self) -> None:
         await self._store.campaigns.remove_deleted()

@@ -24,6 +24,9 @@ DEFAULTS = {
     "maxPerMinute": None,
     "maxPerHour": None,
     "maxPerDay": None,
+    "keepNumbers": None,
+    "keepResults": None,
+    "keepRecords": None,
 }
 MASTER_KEY = base64.b64encode(bytes(32)).decode()
 
@@ -45,7 +48,7 @@ def test_create_list_set(run: Run) -> None:
         *("--max-active", "50", "--recycle", "retire", "--trunk-group", "carrier-b"),
         *("--max-per-day", "5", "--json"),
     )
-    seven = {
+    seven = DEFAULTS | {
         "vdn": 7,
         "timeZone": "Asia/Shanghai",
         "edition": "2025-11",
@@ -69,6 +72,10 @@ def test_create_list_set(run: Run) -> None:
     assert listed(run)[0] == DEFAULTS | {"trunkGroup": "b"}
     assert run("vdn", "set", "7", "--max-per-day", "0", "--max-per-hour", "2").code == 0
     assert listed(run)[1] == seven | {"maxActive": 0, "maxPerDay": None, "maxPerHour": 2}
+    assert run("vdn", "set", "1", "--keep-numbers", "30", "--keep-results", "1").code == 0
+    assert run("vdn", "set", "1", "--keep-results", "0", "--keep-records", "9").code == 0
+    kept = {"trunkGroup": "b", "keepNumbers": 30, "keepRecords": 9}
+    assert listed(run)[0] == DEFAULTS | kept
 
 
 def test_a_vdn_is_not_made_twice(run: Run) -> None:

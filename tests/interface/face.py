@@ -83,8 +83,8 @@ class Answer:
 class Line:
     """One kept connection."""
 
-    def __init__(self, port: int, timeout: float = 15) -> None:
-        self._http = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
+    def __init__(self, port: int, timeout: float = 15, source: str = "127.0.0.1") -> None:
+        self._http = http.client.HTTPConnection("127.0.0.1", port, timeout, source_address=(source, 0))
         self._body: bytes | None = None
 
     def ask(self, request: Request) -> Answer:
@@ -332,6 +332,14 @@ class Face:
         answer = self._line.ask(request)
         self._used = time.monotonic()
         return self.checked(answer)
+
+    def send_from(self, source: str, request: Request) -> Answer:
+        """Send a request from another address, over a connection of its own."""
+        line = Line(self.port, source=source)
+        try:
+            return self.checked(line.ask(request))
+        finally:
+            line.close()
 
     def checked(self, answer: Answer) -> Answer:
         """Both pairs are equal, a refusal has no returnObject, the answer is JSON with a request id."""

@@ -17,6 +17,7 @@ import pytest
 from face import ABSENT, JSON, NEW, OLD, OTHER, PREFIX, Answer, Face, Line, Request, Sql, new_campaign
 
 from outdial.store.postgres import utc_now
+from outdial.throttle import FAILURES, RETURNS
 
 GOOD = {"callDataList": [{"called": "13800000000"}]}
 MIB = 1 << 20
@@ -222,7 +223,8 @@ def test_every_cause_of_a_401_is_answered_alike(face: Face) -> None:
     campaign = face.campaign()
     requests = tampered(face, campaign)
     with face.nothing_kept():
-        answers = {cause: face.send(request) for cause, request in requests.items()}
+        sent = enumerate(requests.items(), 2)  # each from an address of its own: ten of one are slowed down
+        answers = {cause: face.send_from(f"127.0.1.{n}", request) for n, (cause, request) in sent}
     for cause, answer in answers.items():
         face.refuses(answer, "0200001", status=401, says="authentication failed")
         assert answer.same == answers["no header"].same, cause
@@ -234,13 +236,34 @@ def test_every_cause_of_a_401_is_answered_alike(face: Face) -> None:
     assert face.keys[OLD].secret not in log
 
 
-def test_there_is_no_lockout(face: Face) -> None:
-    """Fifty bad signatures of a key do not keep its owner out."""
+def test_wrong_signatures_are_slowed_down_and_no_key_is_locked(face: Face) -> None:
+    """Ten of one key from one address are judged; the key's owner, elsewhere, notices nothing."""
+    campaign = face.campaign()
+    right = face.keys[OLD]
+    wrong = dataclasses.replace(right, secret="not the secret")
+    asked = [face.send_from("127.0.2.1", face.adding(campaign, ["1"], key=wrong)) for _ in range(50)]
+    statuses = [answer.status for answer in asked]
+    assert statuses[:FAILURES] == [401] * FAILURES
+    assert 429 in statuses
+    assert set(statuses) == {401, 429}
+    slowed = face.send_from("127.0.2.1", face.adding(campaign, ["1"]))
+    face.refuses(slowed, "0200001", status=429, says="too many wrong signatures from this address: wait ")
+    assert 1 <= int(slowed.headers["retry-after"]) <= RETURNS
+    assert face.send_from("127.0.2.2", face.adding(campaign, ["1"])).code == "0200000"
+    face.rewind(campaign)
+    assert face.add(campaign, ["1"]).code == "0200000"
+
+
+def test_a_right_key_is_judged_again_on_the_slowed_down_address(face: Face) -> None:
+    """After the seconds that Retry-After names, and not before."""
     campaign = face.campaign()
     wrong = dataclasses.replace(face.keys[OLD], secret="not the secret")
-    for _ in range(50):
-        assert face.add(campaign, ["1"], key=wrong).status == 401
-    assert face.add(campaign, ["1"]).code == "0200000"
+    for _ in range(FAILURES):
+        face.send_from("127.0.2.3", face.adding(campaign, ["1"], key=wrong))
+    slowed = face.send_from("127.0.2.3", face.adding(campaign, ["1"]))
+    assert slowed.status == 429
+    time.sleep(int(slowed.headers["retry-after"]))
+    assert face.send_from("127.0.2.3", face.adding(campaign, ["1"])).code == "0200000"
 
 
 @pytest.mark.parametrize("minutes", [-15, 15])

@@ -27,6 +27,10 @@ FROM pg_class WHERE relnamespace = 'public'::regnamespace
 UNION ALL
 SELECT 'sequence', sequencename, concat_ws(' ', data_type, start_value, increment_by, cache_size)
 FROM pg_sequences WHERE schemaname = 'public'
+UNION ALL
+SELECT 'trigger', tgname, pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal
+UNION ALL
+SELECT 'function', proname, prosrc FROM pg_proc WHERE pronamespace = 'public'::regnamespace
 ORDER BY 1, 2, 3
 """
 

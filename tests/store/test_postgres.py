@@ -213,4 +213,4 @@ async def _kill_backends_of(dsn: str, name: str) -> None:
 
 
 _NOW = datetime(2026, 1, 1, tzinfo=UTC)
-_VDN = (1, "UTC", "2023-09", 20, "keep", _NOW, "default", None, None, None)
+_VDN = (1, "UTC", "2023-09", 20, "keep", _NOW, "default", *[None] * 6)

@@ -2,7 +2,7 @@
 
 campaign, numbers   over the signed client (targets.py says which server); campaign_change,
                     campaign_why and special_dates hold more commands of campaign
-vdn, key, trunk, destination, flow, prompt, results, records
+vdn, key, trunk, destination, flow, prompt, results, records, audit, erase
                     administration in the store (store_access.py opens it)
 server              serve and dev
 output, failures, examples   what is printed, how a command ends, what --help ends with
@@ -20,9 +20,11 @@ import typer
 
 from outdial import __version__
 from outdial.cli import (
+    audit,
     campaign,
     campaign_why,
     destination,
+    erase,
     flow,
     key,
     numbers,
@@ -63,6 +65,8 @@ app.add_typer(flow.app, name="flow")
 app.add_typer(prompt.app, name="prompt")
 app.add_typer(results.app, name="results")
 app.add_typer(records.app, name="records")
+app.add_typer(audit.app, name="audit")
+app.add_typer(erase.app)
 
 
 def _print_version(wanted: bool) -> None:
@@ -83,7 +87,8 @@ def _root(
 
     Begin with `outdial dev`: all of it on loopback. Commands over the interface (campaign, numbers) take
     OUTDIAL_URL, OUTDIAL_AK, OUTDIAL_SK and OUTDIAL_VDN; administration (vdn, key, trunk, destination,
-    flow, prompt, results, records, campaign end, campaign why) takes OUTDIAL_DATA or OUTDIAL_DATABASE.
+    flow, prompt, results, records, audit, erase, campaign end, campaign why) takes OUTDIAL_DATA or
+    OUTDIAL_DATABASE.
     """
     if context.invoked_subcommand is None:
         print(context.get_help())

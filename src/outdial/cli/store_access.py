@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import pwd
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -130,11 +131,24 @@ def administer(
 
     import asyncio  # 30 ms that a command over the client need not spend here
 
+    from outdial import audit
+
     async def run() -> T:
+        audit.who.set(f"command {_operator()}")
         async with opened_store(options, makes_secrets=makes_secrets) as store:
             return await work(store)
 
     return asyncio.run(run())
+
+
+def _operator() -> str:
+    """The system's user who runs the command; by sudo, also who asked it to."""
+    try:
+        name = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        name = f"uid {os.getuid()}"
+    asked = os.environ.get("SUDO_USER")
+    return f"{name} (sudo of {asked})" if asked else name
 
 
 @asynccontextmanager

@@ -75,6 +75,21 @@ PerDay = Annotated[
     typer.Option("--max-per-day", metavar="N", min=0, max=1000, help=_CAP.format("a day of the time zone")),
 ]
 
+_KEEP = "Days for which {} are kept; 0: for ever."
+_MOST_DAYS = 36_500
+KeepNumbers = Annotated[
+    int | None,
+    typer.Option("--keep-numbers", metavar="DAYS", min=0, max=_MOST_DAYS, help=_KEEP.format("done numbers")),
+]
+KeepResults = Annotated[
+    int | None,
+    typer.Option("--keep-results", metavar="DAYS", min=0, max=_MOST_DAYS, help=_KEEP.format("results")),
+]
+KeepRecords = Annotated[
+    int | None,
+    typer.Option("--keep-records", metavar="DAYS", min=0, max=_MOST_DAYS, help=_KEEP.format("call records")),
+]
+
 
 @app.command(
     epilog=examples(
@@ -94,16 +109,20 @@ def create(
     max_per_minute: PerMinute = None,
     max_per_hour: PerHour = None,
     max_per_day: PerDay = None,
+    keep_numbers: KeepNumbers = None,
+    keep_results: KeepResults = None,
+    keep_records: KeepRecords = None,
     options: StoreOptions,
     json: Json = False,
 ) -> None:
     """Create a VDN; a data folder that is not there yet is made."""
     changes = _changes(time_zone, edition, max_active, recycle, trunk_group)
 
-    from outdial.model import Caps, Vdn
+    from outdial.model import Caps, Keep, Vdn
 
     caps = Caps(max_per_minute or None, max_per_hour or None, max_per_day or None)
-    made = Vdn(vdn, **changes, caps=caps)
+    keep = Keep(keep_numbers or None, keep_results or None, keep_records or None)
+    made = Vdn(vdn, **changes, caps=caps, keep=keep)
     if not administer(options, lambda store: store.vdns.create(made), makes_data=True):
         raise Refused(f"VDN {vdn} exists already; `outdial vdn set {vdn}` changes it")
     if json:
@@ -178,6 +197,9 @@ def _document(vdn: Vdn) -> dict[str, Any]:
         "maxPerMinute": vdn.caps.per_minute,
         "maxPerHour": vdn.caps.per_hour,
         "maxPerDay": vdn.caps.per_day,
+        "keepNumbers": vdn.keep.numbers,
+        "keepResults": vdn.keep.results,
+        "keepRecords": vdn.keep.records,
     }
 
 
@@ -194,19 +216,24 @@ def set_(
     max_per_minute: PerMinute = None,
     max_per_hour: PerHour = None,
     max_per_day: PerDay = None,
+    keep_numbers: KeepNumbers = None,
+    keep_results: KeepResults = None,
+    keep_records: KeepRecords = None,
     options: StoreOptions,
 ) -> None:
     """Change a VDN: what is given; the rest stays."""
     changes = _changes(time_zone, edition, max_active, recycle, trunk_group)
 
-    from outdial.model import Caps
+    from outdial.model import Caps, Keep
 
     if caps := Caps(max_per_minute, max_per_hour, max_per_day):
         changes["caps"] = caps
+    if keep := Keep(keep_numbers, keep_results, keep_records):
+        changes["keep"] = keep
     if not changes:
         raise WrongUsage(
             "give at least one of --time-zone, --edition, --max-active, --recycle, --trunk-group,"
-            " --max-per-minute, --max-per-hour, --max-per-day"
+            " --max-per-minute, --max-per-hour, --max-per-day, --keep-numbers, --keep-results, --keep-records"
         )
     if not administer(options, lambda store: store.vdns.change(vdn, **changes)):
         raise no_such_vdn(vdn)

@@ -93,6 +93,21 @@ NO_CAPS: Final = Caps()
 
 
 @dataclass(frozen=True, slots=True)
+class Keep:
+    """For how many days a VDN keeps done numbers, results, and call records; None: for ever."""
+
+    numbers: int | None = None
+    results: int | None = None
+    records: int | None = None
+
+    def __bool__(self) -> bool:
+        return (self.numbers, self.results, self.records) != (None, None, None)
+
+
+KEEP_ALL: Final = Keep()
+
+
+@dataclass(frozen=True, slots=True)
 class Vdn:
     """A tenant. `max_active` is the quota of active campaigns per kind (semantics.md §5).
 
@@ -107,6 +122,7 @@ class Vdn:
     webhook_secret: str | None = field(default=None, repr=False)
     trunk_group: str = "default"
     caps: Caps = NO_CAPS
+    keep: Keep = KEEP_ALL
 
 
 @dataclass(frozen=True, slots=True)

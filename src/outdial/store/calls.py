@@ -34,6 +34,7 @@ from outdial.model import (
 from outdial.reasons import Facts, Held
 from outdial.retry import Try
 from outdial.store.campaigns import Locked, campaign
+from outdial.store.hiding import Hiding
 from outdial.store.postgres import Connection, Postgres, Transaction
 from outdial.store.vdns import caps_of
 
@@ -75,9 +76,10 @@ class Fenced(Exception):
 class Calls:
     """What engines do to the store."""
 
-    def __init__(self, db: Postgres, now: Callable[[], datetime]) -> None:
+    def __init__(self, db: Postgres, now: Callable[[], datetime], hiding: Hiding) -> None:
         self._db = db
         self._now = now
+        self._hiding = hiding
 
     async def started(self) -> list[PacedCampaign]:
         """Across VDNs: started campaigns with something incomplete."""
@@ -102,7 +104,7 @@ class Calls:
             return None
         # The clock is read under the lock: the last launch may have been made while we waited.
         paced = PacedCampaign(campaign(row), row["time_zone"], Recycle(row["recycle"]), caps_of(row))
-        return Claim(tx, paced, epoch, self._now())
+        return Claim(tx, paced, epoch, self._now(), self._hiding)
 
     async def permitted(self, vdn_id: int, attempt_id: UUID) -> PacedCampaign | None:
         """The campaign of an open attempt whose run is not fenced, while it is started; else None."""
@@ -313,8 +315,12 @@ class Calls:
 class Claim:
     """The verbs of a claim, under the campaign's row lock."""
 
-    def __init__(self, tx: Transaction, paced: PacedCampaign, epoch: int, now: datetime) -> None:
+    def __init__(
+        self, tx: Transaction, paced: PacedCampaign, epoch: int, now: datetime, hiding: Hiding
+    ) -> None:
         self._tx = tx
+        self._hiding = hiding
+        self._names: dict[str, str] = {}  # under which restricted numbers stand on the blacklist
         self._epoch = epoch
         self._key = (paced.campaign.vdn_id, paced.campaign.campaign_id)
         self._turn = paced.campaign.caller_turn
@@ -343,9 +349,11 @@ class Claim:
 
     async def listings(self, numbers: Sequence[str]) -> dict[str, Listing]:
         """The blacklist entries of these numbers as they stand now, locked."""
-        rows = await self._tx.fetch("lock_entries", self._key[0], list(numbers), self.now)
+        self._names = await self._hiding.stored_names(self._tx, self._key[0], numbers)
+        rows = await self._tx.fetch("lock_entries", self._key[0], list(self._names.values()), self.now)
+        number_of = {name: number for number, name in self._names.items()}
         return {
-            row["number"]: Listing(
+            number_of[row["number"]]: Listing(
                 row["restrict_times"], row["restrict_period"], row["window_begin"], row["window_calls"]
             )
             for row in rows
@@ -355,7 +363,7 @@ class Claim:
         """Write back the restricted entries that this claim uses."""
         for number, listing in sorted(counted.items()):
             await self._tx.execute(
-                "count_call", self._key[0], number, listing.window_begin, listing.window_calls
+                "count_call", self._key[0], self._names[number], listing.window_begin, listing.window_calls
             )
 
     async def calls_to(self, numbers: Iterable[str]) -> dict[str, Sequence[datetime]]:

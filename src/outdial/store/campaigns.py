@@ -6,10 +6,11 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
+from outdial.audit import change
 from outdial.model import (
     CallerNumber,
     CallWindow,
@@ -32,6 +33,14 @@ _retry = msgspec.json.Decoder(RetryPolicy)
 _caller_numbers = msgspec.json.Decoder(tuple[CallerNumber, ...])
 
 
+_TOLD: Final = (
+    *("name", "device_type", "begin_at", "end_at", "caller_no", "caller_numbers", "max_alerting_time"),
+    *("windows", "special_windows", "pacing", "duplicates", "on_unknown", "priority", "max_cps"),
+    *("max_channels", "retry"),
+)
+"""What the audit log tells of a campaign; not its callback URL, which may hold a secret."""
+
+
 @dataclass(frozen=True, slots=True)
 class CampaignFilter:
     """What a list of campaigns is narrowed by; None means any."""
@@ -45,7 +54,7 @@ class CampaignFilter:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A campaign's contacts by state."""
+    """A campaign's contacts by state; those that retention removed are done."""
 
     ready: int
     dialing: int
@@ -114,7 +123,9 @@ class Campaigns:
 
     async def move_callback(self, vdn_id: int, campaign_id: int, url: str) -> None:
         """Send the campaign's results to another URL, those that wait in the outbox too."""
-        await self._db.fetch("move_callback", vdn_id, campaign_id, url)
+        async with self._db.transaction() as tx:
+            await tx.execute("move_callback", vdn_id, campaign_id, url)
+            tx.tells(change(vdn_id, "move callback", f"campaign {campaign_id}"))
 
     # -- upkeep, across VDNs ---------------------------------------------------------------------------
 
@@ -165,6 +176,9 @@ class UnderQuota:
         created = await self._tx.fetchval(
             "create_campaign", new.vdn_id, int(new.device_type), new.state, self._now, *_facts(new)
         )
+        if created is not None:
+            said = {name: getattr(new, name) for name in _TOLD}
+            self._tx.tells(change(new.vdn_id, "create", f"campaign {created}", state=new.state, **said))
         if created is not None and new.state is CampaignState.STARTED:
             await self._tx.fetch("wake_engines")
         return int(created) if created is not None else None
@@ -187,22 +201,32 @@ class Locked:
     async def set_state(self, state: CampaignState, *, was: CampaignState) -> bool:
         """Change the stored state; False when it was another one. Engines are woken."""
         changed = await self._tx.fetchrow("set_state", *self._key, state, was)
+        if changed is not None and state is not was:
+            self._tells("set state", state=[was, state])
         await self._tx.fetch("wake_engines")
         return changed is not None
 
-    async def modify(self, changed: Campaign) -> bool:
+    async def modify(self, found: Campaign, changed: Campaign) -> bool:
         """Change what a campaign says; False when another one has the name. The VDN's row must be held."""
         modified = await self._tx.fetchrow("modify_campaign", *self._key, *_facts(changed))
+        if modified is not None:
+            pairs = {name: (getattr(found, name), getattr(changed, name)) for name in _TOLD}
+            self._tells("modify", **{name: pair for name, pair in pairs.items() if pair[0] != pair[1]})
         await self._tx.fetch("wake_engines")
         return modified is not None
 
     async def set_retry(self, policy: RetryPolicy) -> None:
         """Set the retry policy; it holds for attempts that end from now on."""
         await self._tx.execute("set_retry", *self._key, _policy(policy))
+        self._tells("set retry policy", policy=policy)
 
     async def hide(self, *, archived: bool) -> None:
         """Delete: from now on nobody sees it. Upkeep removes it, unless it is archived."""
         await self._tx.execute("hide_campaign", *self._key, self._now, archived)
+        self._tells("delete", archived=archived)
+
+    def _tells(self, action: str, **details: Any) -> None:
+        self._tx.tells(change(self._key[0], action, f"campaign {self._key[1]}", **details))
 
     async def idle_contacts(self) -> list[int]:
         """Some of its contacts that are ready or waiting."""

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import asyncpg
 
+from outdial.audit import Change, change
 from outdial.errors import SettingError
 from outdial.flow import DEFAULT_FLOW, FlowError
 from outdial.store.postgres import Postgres, Transaction
@@ -67,6 +68,11 @@ class Flows:
                 created = await tx.fetchval("put_flow", vdn_id, name, document, sha256, self._now())
                 await tx.execute("unlink_prompts", vdn_id, name)
                 await tx.execute("link_prompts", vdn_id, name, sorted(prompts))
+                tx.tells(
+                    change(
+                        vdn_id, "add" if created else "replace", f"flow {name}", sha256=bytes.fromhex(sha256)
+                    )
+                )
         except asyncpg.ForeignKeyViolationError as error:
             raise FlowError("a prompt that the flow plays was removed meanwhile: check it again") from error
         return bool(created)
@@ -88,7 +94,10 @@ class Flows:
             rows = await tx.fetch("campaigns_of_flow", vdn_id, signs, self._now())
             if rows:
                 raise StillUsed([f"campaign {row['campaign_id']}" for row in rows])
-            return await tx.fetchval("remove_flow", vdn_id, name) is not None
+            removed = await tx.fetchval("remove_flow", vdn_id, name) is not None
+            if removed:
+                tx.tells(change(vdn_id, "remove", f"flow {name}"))
+        return removed
 
     async def add_prompt(self, vdn_id: int, name: str, ulaw: bytes) -> bool:
         """Store a prompt (µ-law, 8 kHz, mono), instead of an older one of its name; True when there was none.
@@ -99,6 +108,11 @@ class Flows:
         duration = len(ulaw) // SAMPLES_A_MILLISECOND
         async with self._change(vdn_id) as tx:
             created = await tx.fetchval("put_prompt", vdn_id, name, ulaw, duration, sha256, self._now())
+            tx.tells(
+                change(
+                    vdn_id, "add" if created else "replace", f"prompt {name}", sha256=bytes.fromhex(sha256)
+                )
+            )
         return bool(created)
 
     async def prompts(self, vdn_id: int) -> list[StoredPrompt]:
@@ -116,7 +130,10 @@ class Flows:
             rows = await tx.fetch("flows_of_prompt", vdn_id, name)
             if rows:
                 raise StillUsed([f"flow {row['flow']}" for row in rows])
-            return await tx.fetchval("remove_prompt", vdn_id, name) is not None
+            removed = await tx.fetchval("remove_prompt", vdn_id, name) is not None
+            if removed:
+                tx.tells(change(vdn_id, "remove", f"prompt {name}"))
+        return removed
 
     async def versions(self, vdn_ids: Collection[int]) -> dict[int, int]:
         """How often the flows and prompts of these VDNs have changed: a number that only rises."""
@@ -132,6 +149,10 @@ class Flows:
             except asyncpg.ForeignKeyViolationError as error:
                 raise SettingError(f"there is no VDN {vdn_id}: outdial vdn create {vdn_id}") from error
             yield tx
+
+
+def _put(vdn_id: int, object_: str, created: bool, sha256: str) -> Change:
+    return change(vdn_id, "add" if created else "replace", object_, sha256=bytes.fromhex(sha256))
 
 
 def _flow(row: Any) -> StoredFlow:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 import asyncpg
@@ -22,6 +22,7 @@ from msgspec.structs import replace
 from outdial import calendar
 from outdial.intake import MAX_INCOMPLETE, Admitted, Facts, IntakePolicy
 from outdial.model import CallData, Duplicates
+from outdial.store.hiding import Hiding
 from outdial.store.postgres import (
     DEADLINE,
     LOST,
@@ -90,9 +91,10 @@ _Tenant = tuple[int, str, int]
 class Numbers:
     """Numbers of campaigns: admitting them, and the answers of accepted adds."""
 
-    def __init__(self, db: Postgres, now: Callable[[], datetime]) -> None:
+    def __init__(self, db: Postgres, now: Callable[[], datetime], hiding: Hiding) -> None:
         self._db = db
         self._now = now
+        self._hiding = hiding
         self._begun: set[float] = set()  # when the flushes in flight began
         self._waiting: dict[_Tenant, deque[_Waiting]] = {}
         self._busy: set[int] = set()  # campaigns of the flushes in flight
@@ -177,17 +179,32 @@ class Numbers:
         async with self._db.connection() as conn:
             pid = conn.get_server_pid()
             try:
-                rows = await conn.fetch(QUERIES["admit"], *_arguments(adds, self._now()))
+                rows = await conn.fetch(QUERIES["admit"], *self._arguments(adds))
             except REFUSED as error:
                 raise unavailable(type(error).__name__) from error
             except LOST as error:
                 drop(conn)
-                lost = error
+                lost: BaseException | None = error
             else:
-                for waiting, row in zip(group, rows, strict=True):
-                    _resolve(waiting, _outcome(row, waiting.add))
-                return
-        await self._learn_fate(group, pid, lost)
+                lost = None
+        if lost is not None:
+            await self._learn_fate(group, pid, lost)
+        elif rows[0]["hides"] and await self._hiding.look(adds[0].vdn_id):
+            await self._admit_group(group)  # nothing was kept: the hidden names have to be looked at as well
+        else:
+            for waiting, row in zip(group, rows, strict=True):
+                _resolve(waiting, _outcome(row, waiting.add))
+
+    def _arguments(self, adds: Sequence[Add], *, looked: bool = False) -> tuple[Any, ...]:
+        return *_arguments(adds, self._now(), looked=looked), *self._hidden(adds)
+
+    def _hidden(self, adds: Sequence[Add]) -> tuple[Any, ...]:
+        """The hidden names of the numbers, where the VDN has hidden some as far as this process knows."""
+        vdn_id = adds[0].vdn_id
+        if not self._hiding.knows(vdn_id):
+            return _NOTHING_HIDDEN
+        names = [self._hiding.name(vdn_id, entry.called) for add in adds for entry in add.entries]
+        return *_numbering(tuple([len(add.entries) for add in adds])), array_literal(names), True
 
     async def _learn_fate(self, group: list[_Waiting], pid: int, lost: BaseException) -> None:
         """The statement's end was not heard: its own row tells, once its backend is gone for certain."""
@@ -217,6 +234,7 @@ class Numbers:
         They are looked up under the campaign's row lock, which every such add takes first. Returns the add
         as it was judged: without the skipped entries.
         """
+        await self._hiding.look(add.vdn_id)
         async with self._db.transaction() as tx:
             duplicates = await tx.fetchval("lock_campaign", add.vdn_id, add.campaign_id)
             found = await tx.fetch(
@@ -244,7 +262,7 @@ class Numbers:
         return outcome, rest
 
     async def _judge_alone(self, tx: Transaction, add: Add, *, keep: bool) -> Outcome:
-        rows = await tx.fetch("admit", *_arguments([add], self._now(), looked=keep))
+        rows = await tx.fetch("admit", *self._arguments([add], looked=keep))
         return _outcome(rows[0], add)
 
     async def stored_answer(
@@ -300,6 +318,9 @@ def _arguments(adds: Sequence[Add], now: datetime, *, looked: bool = False) -> t
         array_literal([str(entry.priority) for entry in entries]),
         MAX_INCOMPLETE,
     )
+
+
+_NOTHING_HIDDEN: Final = ("{}", "{}", "{}", False)
 
 
 @lru_cache(maxsize=256)  # most adds carry as many numbers as they may

@@ -11,12 +11,14 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from dataclasses import astuple
 from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
 import structlog
 
+from outdial import audit
 from outdial.errors import CommitUnknown, SettingError, StoreUnavailable
 from outdial.metrics import DATABASE_ERRORS
 from outdial.store.queries import QUERIES
@@ -57,6 +59,8 @@ REFUSED = (
     asyncpg.ReadOnlySQLTransactionError,
 )
 """The server said no and rolled back: nothing was kept."""
+
+_AUDIT = 0x61756474  # "audt": the advisory lock of whoever appends to the audit log
 
 Connection = Any  # asyncpg.Connection or its pool proxy; asyncpg ships no types
 
@@ -162,6 +166,7 @@ class Postgres:
             try:
                 await conn.execute("BEGIN")
                 yield transaction
+                await transaction.append_told()
                 xid = await conn.fetchval("SELECT pg_current_xact_id_if_assigned()::text")
                 started = await conn.fetchval("SELECT pg_postmaster_start_time()") if xid else None
             except (*LOST, *REFUSED) as error:
@@ -253,6 +258,25 @@ class Transaction:
 
     def __init__(self, conn: Connection) -> None:
         self._conn = conn
+        self._told: list[audit.Change] = []
+
+    def tells(self, *changes: audit.Change) -> None:
+        """Have the audit log tell of changes, with this transaction or not at all."""
+        self._told += changes
+
+    async def append_told(self) -> None:
+        """Append to the audit log. It holds the log until the COMMIT that must follow at once."""
+        if not self._told:
+            return
+        await self.execute("lock_audit", _AUDIT)
+        last = await self.fetchrow("audit_head")
+        head = audit.Head(last["seq"], last["hash"]) if last["seq"] is not None else audit.EMPTY
+        rows = []
+        for change in self._told:
+            rows.append(audit.sealed(head, last["now"], audit.who.get(), change))
+            head = audit.Head(rows[-1].seq, rows[-1].hash)
+        columns = zip(*(astuple(row) for row in rows), strict=True)
+        await self.execute("append_audit", *(list(column) for column in columns))
 
     async def fetch(self, name: str, *args: Any, **literals: int) -> list[Any]:
         """Run a named query; `literals` fill its `{...}` places (LIMIT in the claim)."""
@@ -273,6 +297,7 @@ class Transaction:
 
     async def roll_back(self) -> None:
         """Undo what was done so far; the COMMIT that follows then keeps nothing of it."""
+        self._told.clear()
         await self._conn.execute("ROLLBACK AND CHAIN")
 
 

@@ -16,7 +16,11 @@ CREATE TABLE vdn (
     trunk_group     text        NOT NULL DEFAULT 'default',   -- the trunks that carry its calls
     max_per_minute  integer     CHECK (max_per_minute > 0),   -- calls to one number; NULL: any number of them
     max_per_hour    integer     CHECK (max_per_hour > 0),
-    max_per_day     integer     CHECK (max_per_day > 0)
+    max_per_day     integer     CHECK (max_per_day > 0),
+    keep_numbers    integer     CHECK (keep_numbers > 0),   -- days; NULL: for ever
+    keep_results    integer     CHECK (keep_results > 0),
+    keep_records    integer     CHECK (keep_records > 0),
+    hiding_key      bytea       -- sealed; NULL: no entry of its blacklist stands under a keyed hash
 );
 
 CREATE TABLE access_key (
@@ -63,6 +67,7 @@ CREATE TABLE campaign (
     caller_turn        bigint      NOT NULL DEFAULT 0,      -- calls so far
     launch_rest        integer     NOT NULL DEFAULT 0,   -- calls of the last launch that found no room yet
     next_send_at       timestamptz, -- under max_cps: when the next call may be sent
+    removed            integer     NOT NULL DEFAULT 0,   -- done contacts that retention took
     PRIMARY KEY (vdn_id, campaign_id)
 ) WITH (fillfactor = 50);
 CREATE UNIQUE INDEX campaign_name ON campaign (vdn_id, name) WHERE deleted_at IS NULL;
@@ -313,3 +318,23 @@ CREATE TABLE called_count (
     PRIMARY KEY (vdn_id, number)
 );
 CREATE INDEX called_count_touched ON called_count (touched_at);
+
+-- The log of changes: rows are only ever appended, each with the hash of the one before it.
+CREATE TABLE audit (
+    seq            bigint      PRIMARY KEY,
+    at             timestamptz NOT NULL,
+    who            text        NOT NULL,
+    vdn_id         integer,            -- NULL: the host's
+    action         text        NOT NULL,
+    object         text        NOT NULL,
+    details        text        NOT NULL,   -- JSON, numbers masked
+    previous_hash  text        NOT NULL,
+    hash           text        NOT NULL
+);
+
+CREATE FUNCTION refuse_audit_change() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'the audit log is only ever appended to: % is refused', TG_OP;
+END $$;
+CREATE TRIGGER audit_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON audit
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_audit_change();

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+from outdial.audit import change
 from outdial.model import Campaign, SpecialDate, SpecialDateKind
 from outdial.store.campaigns import campaign, json_text
 from outdial.store.postgres import Postgres, Transaction
@@ -47,6 +48,8 @@ class HeldDates:
         """A new object of the VDN; its id, or None when the name is taken."""
         await self._tx.execute("forget_unused_dates", self._key[0])
         made = await self._tx.fetchval("create_special_date", self._key[0], *_facts(new))
+        if made is not None:
+            self._tells("create", f"special date {made}", name=new.name)
         return int(made) if made is not None else None
 
     async def one(self, special_date_id: int) -> SpecialDate | None:
@@ -57,6 +60,8 @@ class HeldDates:
     async def put(self, dates: Sequence[SpecialDate]) -> None:
         """The campaign has these; what no campaign uses any more is gone."""
         await self._tx.execute("put_special_dates", *self._key, json_text(dates))
+        ids = [one.special_date_id for one in dates]
+        self._tells("set special dates", f"campaign {self._key[1]}", ids=ids)
         await self._tx.execute("forget_unused_dates", self._key[0])
 
     async def change(self, changed: SpecialDate) -> bool:
@@ -65,7 +70,11 @@ class HeldDates:
         row = await self._tx.fetchrow("change_special_date", vdn_id, special_date_id, *_facts(changed))
         if row is not None:
             await self._tx.execute("copy_special_date", vdn_id, special_date_id, json_text(changed))
+            self._tells("change", f"special date {special_date_id}", name=changed.name)
         return row is not None
+
+    def _tells(self, action: str, object_: str, **details: Any) -> None:
+        self._tx.tells(change(self._key[0], action, object_, **details))
 
 
 def _facts(said: SpecialDate) -> tuple[Any, ...]:

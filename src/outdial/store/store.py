@@ -7,14 +7,18 @@ from datetime import datetime
 from types import TracebackType
 from typing import Self
 
+from outdial.store.audit import Audit
 from outdial.store.blacklist import Blacklist
 from outdial.store.calls import Calls
 from outdial.store.campaigns import Campaigns
+from outdial.store.erasure import Erasure
 from outdial.store.flows import Flows
+from outdial.store.hiding import Hiding
 from outdial.store.numbers import Numbers
 from outdial.store.postgres import Postgres, utc_now
 from outdial.store.records import Records
 from outdial.store.results import Results
+from outdial.store.retention import Retention
 from outdial.store.sealing import MasterKey
 from outdial.store.special_dates import SpecialDates
 from outdial.store.statistics import Statistics
@@ -39,15 +43,19 @@ class Store:
         self.vdns = Vdns(self.db, now, master_key if callable(master_key) else lambda: master_key)
         self.campaigns = Campaigns(self.db, now, self.vdns)
         self.special_dates = SpecialDates(self.db)
-        self.numbers = Numbers(self.db, now)
-        self.blacklist = Blacklist(self.db, now)
-        self.calls = Calls(self.db, now)
+        hiding = Hiding(self.db, self.vdns.needed_master_key)
+        self.numbers = Numbers(self.db, now, hiding)
+        self.blacklist = Blacklist(self.db, now, hiding)
+        self.calls = Calls(self.db, now, hiding)
         self.transfers = Transfers(self.db, now, self.calls)
         self.records = Records(self.db)
         self.results = Results(self.db, now, self.vdns)
         self.trunks = Trunks(self.db, now, self.vdns.needed_master_key)
         self.flows = Flows(self.db, now)
         self.statistics = Statistics(self.db)
+        self.audit = Audit(self.db)
+        self.retention = Retention(self.db)
+        self.erasure = Erasure(self.db, now, hiding)
 
     async def __aenter__(self) -> Self:
         await self.db.open()

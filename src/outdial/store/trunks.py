@@ -7,12 +7,13 @@ looks across VDNs.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import date, datetime
 from typing import Any, Final
 
 import asyncpg
 
+from outdial.audit import change
 from outdial.errors import SettingError
 from outdial.model import PrefixRule, Trunk
 from outdial.store.postgres import Postgres
@@ -44,7 +45,10 @@ class Trunks:
         sealed = self._seal(trunk, None)
         async with self._db.transaction() as tx:
             await tx.execute("bump_routing")
-            return await tx.fetchrow("add_trunk", *_columns(trunk, sealed), self._now()) is not None
+            row = await tx.fetchrow("add_trunk", *_columns(trunk, sealed), self._now())
+            if row is not None:
+                tx.tells(change(None, "add", f"trunk {trunk.name}", **_said(trunk)))
+        return row is not None
 
     async def change(self, name: str, revise: Callable[[Trunk], Trunk]) -> Trunk | None:
         """Store what `revise` makes of the trunk, one change at a time; None when there is no such trunk.
@@ -56,15 +60,20 @@ class Trunks:
             row = await tx.fetchrow("trunk", name)
             if row is None:
                 return None
-            revised = revise(_trunk(row))
+            before = _trunk(row)
+            revised = revise(before)
             await tx.execute("write_trunk", *_columns(revised, self._seal(revised, row["password"])))
-            return revised
+            tx.tells(change(None, "change", f"trunk {name}", **_changed(_said(before), _said(revised))))
+        return revised
 
     async def remove(self, name: str) -> bool:
         """Remove a trunk; False when it is not there. Its calls run on: engines let it drain."""
         async with self._db.transaction() as tx:
             await tx.execute("bump_routing")
-            return await tx.fetchrow("remove_trunk", name) is not None
+            row = await tx.fetchrow("remove_trunk", name)
+            if row is not None:
+                tx.tells(change(None, "remove", f"trunk {name}"))
+        return row is not None
 
     async def all(self) -> list[Trunk]:
         """Every trunk with its password, by group, position and name.
@@ -110,6 +119,7 @@ class Trunks:
             async with self._db.transaction() as tx:
                 await tx.execute("bump_routing")
                 await tx.execute("allow_prefixes", vdn_id, list(prefixes), self._now())
+                tx.tells(change(vdn_id, "allow", "destinations", prefixes=list(prefixes)))
         except asyncpg.ForeignKeyViolationError as error:
             raise SettingError(f"there is no VDN {vdn_id}: outdial vdn create {vdn_id}") from error
 
@@ -121,6 +131,8 @@ class Trunks:
             absent = sorted(set(prefixes) - {row["prefix"] for row in rows})
             if absent:
                 await tx.roll_back()
+            else:
+                tx.tells(change(vdn_id, "deny", "destinations", prefixes=list(prefixes)))
         return absent
 
     # -- passwords -------------------------------------------------------------------------------------
@@ -142,6 +154,19 @@ class Trunks:
 
 def _context(name: str) -> str:
     return f"trunk {name}"
+
+
+def _said(trunk: Trunk) -> dict[str, Any]:
+    """What the audit log tells of a trunk: all but its password, of which only whether it is there."""
+    words = asdict(trunk)
+    password = words.pop("password")
+    words["prefix_rules"] = [f"{rule.prefix}={rule.replacement}" for rule in trunk.prefix_rules]
+    return words | {"has_password": password is not None, "new_password": password not in (None, KEPT)}
+
+
+def _changed(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+    """What is different now, as [before, after]."""
+    return {name: [before[name], after[name]] for name in after if before[name] != after[name]}
 
 
 def _columns(trunk: Trunk, sealed: bytes | None) -> tuple[Any, ...]:

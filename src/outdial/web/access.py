@@ -13,16 +13,26 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from outdial import audit
 from outdial.errors import Code, Refusal
 from outdial.model import AccessKey, Vdn
 from outdial.service import AddRequest, Service, key_of
 from outdial.signing import DUMMY_SECRET, WINDOW, Authorization, BadSignature, verify
+from outdial.throttle import Throttle, source
 
 FRESH = 0.5
 """Seconds for which a looked-up key is believed."""
 
 MAX_KNOWN = 10_000
 """Keys kept in memory; made-up ones cannot fill it, since it is emptied when full."""
+
+
+class TooManyFailures(Exception):
+    """Too many wrong signatures of this key from this address: nothing was judged. `wait` is in seconds."""
+
+    def __init__(self, wait: int) -> None:
+        self.wait = wait
+        super().__init__(f"nothing is judged for {wait} s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +88,29 @@ class Gate:
         self.now = now
         self._known: dict[str, tuple[float, Tenant | None]] = {}
         self._asking: dict[str, asyncio.Task[Tenant | None]] = {}
+        self._throttle = Throttle()
 
     async def authenticate(self, scope: Mapping[str, Any], body: bytes) -> Authenticated:
-        """The tenant that signed this request. Raises `BadSignature`, `StoreUnavailable`."""
-        headers = scope["headers"]
-        authorization = Authorization.of(headers)
+        """The tenant that signed this request.
+
+        Raises `BadSignature`, `StoreUnavailable`, and `TooManyFailures` before anything costs.
+        """
+        authorization = Authorization.of(scope["headers"])
+        clock = asyncio.get_running_loop().time
+        pair = (authorization.ak, source(scope["client"][0]))
+        if wait := self._throttle.wait(pair, clock()):
+            raise TooManyFailures(wait)
+        try:
+            found = await self._verified(scope, authorization, body)
+        except BadSignature:
+            self._throttle.failed(pair, clock())
+            raise
+        self._throttle.held(pair)
+        return found
+
+    async def _verified(
+        self, scope: Mapping[str, Any], authorization: Authorization, body: bytes
+    ) -> Authenticated:
         tenant = await self._tenant(authorization.ak)
         secret = tenant.key.secret if tenant is not None else DUMMY_SECRET
         verify(
@@ -91,7 +119,7 @@ class Gate:
             scope["method"],
             scope["raw_path"],
             scope["query_string"],
-            headers,
+            scope["headers"],
             body,
             self.now(),
             window=WINDOW,
@@ -101,10 +129,14 @@ class Gate:
         return Authenticated(tenant, authorization)
 
     async def admit(self, authenticated: Authenticated, vdn_id: int) -> Caller:
-        """The caller, if the key belongs to the VDN of the path. Raises `BadSignature`."""
+        """The caller, if the key belongs to the VDN of the path; what the task changes is its key's doing.
+
+        Raises `BadSignature`.
+        """
         vdn = authenticated.tenant.vdn
         if vdn.vdn_id != vdn_id:
             raise BadSignature("the key belongs to another VDN")
+        audit.who.set(f"key {authenticated.authorization.ak}")
         return Caller(vdn, authenticated.authorization)
 
     async def _tenant(self, ak: str) -> Tenant | None:

@@ -19,7 +19,7 @@ from outdial.errors import Code, CommitUnknown, Refusal, StoreUnavailable
 from outdial.jsontext import NotJson
 from outdial.service import NotJsonBody, Service
 from outdial.signing import BadSignature
-from outdial.web.access import Caller, Gate
+from outdial.web.access import Caller, Gate, TooManyFailures
 from outdial.web.guard import BodyTooLarge, Disconnected, Receive, Scope, Send, read_body, request_id
 from outdial.wire import blacklist, campaigns, envelope, numbers, retry, special_dates
 from outdial.wire.campaign_body import Version
@@ -259,6 +259,8 @@ class Api:
         except BadSignature as error:
             log.warning("not authenticated", request_id=own_id, cause=error.cause)
             return Answer(envelope.refusal(_UNAUTHENTICATED), 401)
+        except TooManyFailures as error:
+            return _slowed_down(error.wait)
         except (NotJsonBody, NotJson) as error:
             return Answer(envelope.refusal(Refusal(Code.PARAMETER, f"the body is not JSON: {error}")), 400)
         except Refusal as error:
@@ -330,6 +332,11 @@ _UNAUTHENTICATED = Refusal(Code.PARAMETER, "authentication failed")
 _NO_STORE = Refusal(Code.DATABASE, "database operation error: nothing was kept, repeat the request")
 _CONTENT_TYPE = Refusal(Code.PARAMETER, "Content-Type: must be application/json; charset=UTF-8")
 _TOO_LARGE = Refusal(Code.PARAMETER, f"the body is larger than {MAX_BODY} bytes")
+
+
+def _slowed_down(wait: int) -> Answer:
+    refusal = Refusal(Code.PARAMETER, f"too many wrong signatures from this address: wait {wait} s")
+    return Answer(envelope.refusal(refusal), 429, ((b"retry-after", b"%d" % wait),))
 
 
 def _wrong_method(handlers: Mapping[bytes, Any]) -> HttpRefusal:

@@ -25,7 +25,13 @@ WHERE vdn_id = $1 AND number = ANY($2::text[])
 
 -- name: page_of_entries
 SELECT vdn_id, number, expires_at, restrict_times, restrict_period FROM blacklist
-WHERE vdn_id = $1 ORDER BY number LIMIT $2 OFFSET $3
+WHERE vdn_id = $1 AND number !~ '^~' ORDER BY number LIMIT $2 OFFSET $3
 
 -- name: count_entries
-SELECT count(*) FROM blacklist WHERE vdn_id = $1
+SELECT count(*) FROM blacklist WHERE vdn_id = $1 AND number !~ '^~'
+
+-- name: hiding_key
+SELECT hiding_key FROM vdn WHERE vdn_id = $1
+
+-- name: present_names
+SELECT number FROM blacklist WHERE vdn_id = $1 AND number = ANY($2::text[])

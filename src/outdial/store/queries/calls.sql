@@ -16,7 +16,8 @@ SELECT epoch FROM engine WHERE epoch = $1 AND fenced_at IS NULL FOR KEY SHARE
 
 -- name: due_contacts
 -- LIMIT is a literal per size, so that the generic plan walks the index (design: stack.md, section 4).
-SELECT n.contact_id, n.called, n.caller, n.recycle_at, n.session_id, n.call_data, b.number IS NOT NULL AS listed
+SELECT n.contact_id, n.called, n.caller, n.recycle_at, n.session_id, n.call_data,
+       b.number IS NOT NULL OR (SELECT hiding_key FROM vdn WHERE vdn_id = $1) IS NOT NULL AS listed
 FROM (SELECT contact_id, called, caller, recycle_at, session_id, call_data, priority, due_at FROM contact
       WHERE vdn_id = $1 AND campaign_id = $2 AND state = 'ready' AND due_at <= $3
       ORDER BY priority, due_at, contact_id LIMIT {limit} FOR UPDATE SKIP LOCKED) n

@@ -72,7 +72,8 @@ SELECT pg_notify('outdial_engine', '')
 
 -- name: progress
 SELECT count(*) FILTER (WHERE state = 'ready') AS ready, count(*) FILTER (WHERE state = 'dialing') AS dialing,
-       count(*) FILTER (WHERE state = 'done') AS done, count(*) FILTER (WHERE state = 'waiting') AS waiting
+       count(*) FILTER (WHERE state = 'done')
+           + coalesce((SELECT removed FROM campaign WHERE vdn_id = $1 AND campaign_id = $2), 0) AS done, count(*) FILTER (WHERE state = 'waiting') AS waiting
 FROM contact WHERE vdn_id = $1 AND campaign_id = $2
 
 -- name: overdue_campaigns
@@ -100,7 +101,7 @@ LIMIT 1000
 -- Ends ready and waiting contacts without another call. One that had an attempt keeps that attempt's result.
 -- $1 vdn  $2 campaign  $3 contact ids  $4 disposition  $5 now; the campaign row is locked.
 WITH ended AS (
-    UPDATE contact SET state = 'done', disposition = CASE WHEN attempts = 0 THEN $4 ELSE disposition END
+    UPDATE contact SET state = 'done', due_at = $5, disposition = CASE WHEN attempts = 0 THEN $4 ELSE disposition END
     WHERE vdn_id = $1 AND campaign_id = $2 AND contact_id = ANY($3::bigint[]) AND state IN ('ready', 'waiting')
     RETURNING contact_id, called, session_id, custom_field, attempts
 ), result AS (

@@ -2,13 +2,14 @@
 -- Admits a group of adds of one VDN, at most one per campaign. The campaign rows are locked in id order;
 -- the clock is read after that. Facts are returned for every request; rows are kept only where no fact
 -- refuses. `kept` false without a refusing fact: the same request is stored already, or the campaign
--- wants no incomplete duplicates and $10 was false.
+-- wants no incomplete duplicates and $10 was false, or the blacklist `hides` numbers and $28 was false.
 -- $1 vdn  $2 campaign ids  $3 entries per request  $4 request keys  $5 idempotency keys  $6 body keys
 -- $7 expiries  $8 states that take numbers  $9 request has call data that is no JSON object
 -- $10 duplicates were looked at under the lock  $11 answer carries contact ids
 -- $12 a restricted entry passes while not used up  $13 begin of this hour  $14 begin of this day
 -- $15.. per entry: request no, place in it, called, session id, caller, custom field, recycle time,
 -- call data, priority; each an array literal, which costs half of what driver arrays cost  $24 the largest number of incomplete contacts of a campaign
+-- $25.. of a VDN whose blacklist hides erased numbers, per entry: request no, place, hidden name  $28 they are given
 WITH locked AS MATERIALIZED (
     SELECT campaign_id, device_type, state, begin_at, end_at, incomplete, last_added_at, duplicates
     FROM campaign
@@ -34,10 +35,13 @@ WITH locked AS MATERIALIZED (
     FROM unnest($15::text::int[], $16::text::int[], $17::text::text[], $18::text::text[], $19::text::text[],
                 $20::text::text[], $21::text::timestamptz[], $22::text::text[], $23::text::smallint[])
          e(req, nth, called, session_id, caller, custom_field, recycle_at, call_data, priority)
+), tenant AS MATERIALIZED (
+    SELECT hiding_key IS NOT NULL AND NOT $28 AS hides FROM vdn WHERE vdn_id = $1
 ), candidate AS MATERIALIZED (  -- by hash alone: no other index fits, so no plan can read a whole blacklist
     SELECT vdn_id, number, expires_at, restrict_times, restrict_period, window_begin, window_calls
     FROM blacklist
-    WHERE hashtextextended(number, vdn_id) = ANY(ARRAY(SELECT hashtextextended(called, $1) FROM entry))
+    WHERE hashtextextended(number, vdn_id) = ANY(ARRAY(SELECT hashtextextended(called, $1) FROM entry)
+                                                || ARRAY(SELECT hashtextextended(name, $1) FROM unnest($27::text::text[]) name))
 ), listed AS MATERIALIZED (
     SELECT number FROM candidate, clock
     WHERE vdn_id = $1
@@ -46,13 +50,18 @@ WITH locked AS MATERIALIZED (
                AND (window_calls < restrict_times OR window_begin IS NULL
                     OR window_begin < CASE restrict_period WHEN 'hour' THEN $13::timestamptz ELSE $14::timestamptz END))
 ), blacklisted AS MATERIALIZED (
-    SELECT req, min(nth) AS nth FROM listed JOIN entry ON called = number GROUP BY req
+    SELECT req, min(nth) AS nth FROM (
+        SELECT req, nth FROM listed JOIN entry ON called = number
+        UNION ALL SELECT req, nth FROM listed
+        JOIN unnest($25::text::int[], $26::text::int[], $27::text::text[]) hidden(req, nth, name) ON name = number
+    ) found GROUP BY req
 ), admitted AS MATERIALIZED (
     SELECT r.* FROM request r LEFT JOIN blacklisted b USING (req)
     WHERE r.found AND r.takes_numbers AND NOT r.too_soon AND b.req IS NULL
       AND NOT (r.device_type = 1 AND r.no_object)
       AND r.incomplete + r.n <= $24
       AND (r.duplicates = 'allow' OR $10)
+      AND (SELECT hides FROM tenant) IS NOT TRUE
 ), answer AS (
     INSERT INTO stored_answer (vdn_id, request_key, idempotency_key, body_key, total_size, contact_ids, expires_at)
     SELECT $1, request_key, idempotency_key, body_key, incomplete + n,
@@ -75,7 +84,8 @@ WITH locked AS MATERIALIZED (
     FROM kept k WHERE c.vdn_id = $1 AND c.campaign_id = k.campaign_id
 )
 SELECT r.req, r.found, r.device_type, r.state, r.begin_at, r.end_at, r.now, r.takes_numbers, r.too_soon,
-       r.incomplete, r.duplicates, b.nth AS blacklisted, k.req IS NOT NULL AS kept, k.contact_ids
+       r.incomplete, r.duplicates, b.nth AS blacklisted, k.req IS NOT NULL AS kept, k.contact_ids,
+       (SELECT hides FROM tenant) AS hides
 FROM request r LEFT JOIN blacklisted b USING (req) LEFT JOIN kept k USING (req)
 ORDER BY r.req
 
