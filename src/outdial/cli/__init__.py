@@ -2,7 +2,7 @@
 
 campaign, numbers   over the signed client (targets.py says which server); campaign_change,
                     campaign_why and special_dates hold more commands of campaign
-vdn, key, trunk, destination, flow, prompt, results, records
+vdn, key, db, trunk, destination, flow, prompt, results, records
                     administration in the store (store_access.py opens it)
 server              serve and dev
 output, failures, examples   what is printed, how a command ends, what --help ends with
@@ -22,6 +22,7 @@ from outdial import __version__
 from outdial.cli import (
     campaign,
     campaign_why,
+    db,
     destination,
     flow,
     key,
@@ -57,6 +58,8 @@ app.add_typer(campaign_why.app, name="campaign")
 app.add_typer(numbers.app, name="numbers")
 app.add_typer(vdn.app, name="vdn")
 app.add_typer(key.app, name="key")
+app.add_typer(key.app, name="keys", hidden=True)  # the same group
+app.add_typer(db.app, name="db")
 app.add_typer(trunk.app, name="trunk")
 app.add_typer(destination.app, name="destination")
 app.add_typer(flow.app, name="flow")
@@ -82,8 +85,9 @@ def _root(
     """An open server for outbound call campaigns, with the CC-iSales REST interface.
 
     Begin with `outdial dev`: all of it on loopback. Commands over the interface (campaign, numbers) take
-    OUTDIAL_URL, OUTDIAL_AK, OUTDIAL_SK and OUTDIAL_VDN; administration (vdn, key, trunk, destination,
-    flow, prompt, results, records, campaign end, campaign why) takes OUTDIAL_DATA or OUTDIAL_DATABASE.
+    OUTDIAL_URL, OUTDIAL_AK, OUTDIAL_SK and OUTDIAL_VDN; administration (vdn, key, db, trunk,
+    destination, flow, prompt, results, records, doctor, campaign end, campaign why) takes OUTDIAL_DATA or
+    OUTDIAL_DATABASE.
     """
     if context.invoked_subcommand is None:
         print(context.get_help())

@@ -15,7 +15,8 @@ from outdial.store.numbers import Numbers
 from outdial.store.postgres import Postgres, utc_now
 from outdial.store.records import Records
 from outdial.store.results import Results
-from outdial.store.sealing import MasterKey
+from outdial.store.sealing import Keyring, MasterKey
+from outdial.store.secrets import Secrets
 from outdial.store.special_dates import SpecialDates
 from outdial.store.transfers import Transfers
 from outdial.store.trunks import Trunks
@@ -35,7 +36,8 @@ class Store:
         now: Callable[[], datetime] = utc_now,
     ) -> None:
         self.db = Postgres(dsn, size=size, name=name)
-        self.vdns = Vdns(self.db, now, master_key if callable(master_key) else lambda: master_key)
+        keyring = Keyring(master_key if callable(master_key) else lambda: master_key)
+        self.vdns = Vdns(self.db, now, keyring)
         self.campaigns = Campaigns(self.db, now, self.vdns)
         self.special_dates = SpecialDates(self.db)
         self.numbers = Numbers(self.db, now)
@@ -44,7 +46,8 @@ class Store:
         self.transfers = Transfers(self.db, now, self.calls)
         self.records = Records(self.db)
         self.results = Results(self.db, now, self.vdns)
-        self.trunks = Trunks(self.db, now, self.vdns.needed_master_key)
+        self.trunks = Trunks(self.db, now, keyring)
+        self.secrets = Secrets(self.db)
         self.flows = Flows(self.db, now)
 
     async def __aenter__(self) -> Self:

@@ -9,6 +9,7 @@
     child     a child process that ends when we end   spawn
     lock      who may start it                        FolderLock
     server    starts, joins, watches, stops           EmbeddedPostgres, running_dsn, borrowed
+    upgrade   to a newer major version                upgrade
 
 Someone who brings a database of their own (a DSN) needs none of this.
 """
