@@ -4,7 +4,7 @@ campaign, numbers   over the signed client (targets.py says which server); campa
                     campaign_why and special_dates hold more commands of campaign
 vdn, key, db, trunk, destination, flow, prompt, results, records
                     administration in the store (store_access.py opens it)
-server              serve and dev
+server, doctor      serve and dev; doctor (checks.py says what it looks at)
 output, failures, examples   what is printed, how a command ends, what --help ends with
 """
 
@@ -24,6 +24,7 @@ from outdial.cli import (
     campaign_why,
     db,
     destination,
+    doctor,
     flow,
     key,
     numbers,
@@ -66,6 +67,7 @@ app.add_typer(flow.app, name="flow")
 app.add_typer(prompt.app, name="prompt")
 app.add_typer(results.app, name="results")
 app.add_typer(records.app, name="records")
+app.add_typer(doctor.app)
 
 
 def _print_version(wanted: bool) -> None:

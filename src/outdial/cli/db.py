@@ -230,8 +230,10 @@ def _new_folder(options: StoreOptions) -> Iterator[None]:
     if options.database or data is None:
         yield
         return
+    from outdial.store.embedded import has_cluster
+
     new = not data.exists() or not any(data.iterdir())
-    if not new and not _holds_cluster(data):
+    if not new and not has_cluster(data):
         raise WrongUsage(
             f"data folder {data}: holds other files; restore goes only into a new or empty folder"
         )
@@ -241,10 +243,6 @@ def _new_folder(options: StoreOptions) -> Iterator[None]:
         if new:
             _remove(data)
         raise
-
-
-def _holds_cluster(data: Path) -> bool:
-    return (data / "postgres.password").exists()
 
 
 def _remove(data: Path) -> None:

@@ -91,6 +91,10 @@ class Results:
         ids = list(result_ids) if result_ids is not None else None
         return len(await self._db.fetch("send_again", vdn_id, self._now(), ids))
 
+    async def receiver_urls(self) -> list[str]:
+        """Where results go or wait to go, of all VDNs."""
+        return [row["url"] for row in await self._db.fetch("receiver_urls")]
+
     async def listen(self, heard: Callable[[], None]) -> Connection:
         """Call `heard` whenever results have been posted, and once when the connection is lost."""
         return await self._db.listen("outdial_outbox", heard)

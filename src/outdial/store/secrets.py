@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from outdial.store.postgres import Postgres
-from outdial.store.sealing import MasterKey
+from outdial.store.sealing import Keyring, MasterKey
 
 _WRITES = {"key": "reseal_keys", "webhook": "reseal_webhooks", "trunk": "reseal_trunks"}
 """Kind of a sealed value -> the query that replaces it."""
@@ -14,8 +14,9 @@ _WRITES = {"key": "reseal_keys", "webhook": "reseal_webhooks", "trunk": "reseal_
 class Secrets:
     """Access keys, webhook secrets and passwords of trunks, of all VDNs."""
 
-    def __init__(self, db: Postgres) -> None:
+    def __init__(self, db: Postgres, keyring: Keyring) -> None:
         self._db = db
+        self._keyring = keyring
 
     async def reseal(self, key: MasterKey) -> int:
         """Seal everything with `key`, in one transaction; how many secrets that are.
@@ -31,12 +32,15 @@ class Secrets:
                 await tx.execute(query, [name for name, _ in fresh], [sealed for _, sealed in fresh])
         return len(rows)
 
-    async def left_behind(self, key: MasterKey) -> int:
-        """How many secrets another key sealed than `key`. Raises `SealBroken` for one that does not open."""
+    async def left_behind(self) -> int:
+        """How many secrets another key sealed than the present one.
+
+        Raises `SealBroken` for one that does not open, `SettingError` without a master key.
+        """
         rows = await self._db.fetch("all_sealed")
         for row in rows:
-            key.open(row["sealed"], context=row["context"])
-        return sum(not key.seals(row["sealed"]) for row in rows)
+            self._keyring.open(row["sealed"], context=row["context"])
+        return sum(not self._keyring.key().seals(row["sealed"]) for row in rows)
 
 
 def _sealed(key: MasterKey, row: Any) -> bytes:

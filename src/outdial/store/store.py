@@ -47,7 +47,7 @@ class Store:
         self.records = Records(self.db)
         self.results = Results(self.db, now, self.vdns)
         self.trunks = Trunks(self.db, now, keyring)
-        self.secrets = Secrets(self.db)
+        self.secrets = Secrets(self.db, keyring)
         self.flows = Flows(self.db, now)
 
     async def __aenter__(self) -> Self:

@@ -19,7 +19,7 @@ from __future__ import annotations
 from outdial.store.embedded.binaries import Binaries, find_binaries
 from outdial.store.embedded.lock import AlreadyRunning
 from outdial.store.embedded.options import EmbeddedOptions
-from outdial.store.embedded.server import EmbeddedPostgres, borrowed, remove_cluster, running_dsn
+from outdial.store.embedded.server import EmbeddedPostgres, borrowed, has_cluster, remove_cluster, running_dsn
 
 __all__ = [
     "AlreadyRunning",
@@ -28,6 +28,7 @@ __all__ = [
     "EmbeddedPostgres",
     "borrowed",
     "find_binaries",
+    "has_cluster",
     "remove_cluster",
     "running_dsn",
 ]

@@ -23,7 +23,14 @@ from outdial.errors import SettingError
 from outdial.store.embedded.account import Account, account_for
 from outdial.store.embedded.binaries import Binaries, find_binaries, runnable_by
 from outdial.store.embedded.child import Guard, guard, spawn
-from outdial.store.embedded.cluster import NAME, major_of, read_password, ready_cluster, server_command
+from outdial.store.embedded.cluster import (
+    NAME,
+    is_made,
+    major_of,
+    read_password,
+    ready_cluster,
+    server_command,
+)
 from outdial.store.embedded.layout import (
     ELSEWHERE,
     SOCKET,
@@ -256,6 +263,12 @@ def borrowed(options: EmbeddedOptions) -> Iterator[str]:
         server.stop()
         if last:
             last.release()
+
+
+def has_cluster(data: Path) -> bool:
+    """Whether the data folder holds a cluster. Raises SettingError when something stands in its place."""
+    layout = locate(data.absolute().resolve())
+    return is_made(layout) or layout.beside.complete.exists()
 
 
 def remove_cluster(data: Path) -> None:

@@ -54,3 +54,9 @@ WHERE o.vdn_id = $1 AND o.pushes > 0 ORDER BY o.created_at, o.result_id LIMIT $2
 -- A lease stays: a push that is under way is not joined by a second one.
 UPDATE outbox SET due_at = $2, pushes = 0
 WHERE vdn_id = $1 AND ($3::uuid[] IS NULL OR result_id = ANY($3)) AND pushes > 0 RETURNING result_id
+
+-- name: receiver_urls
+-- Across VDNs: where results go, or wait to go.
+SELECT callback_url AS url FROM campaign
+WHERE callback_url IS NOT NULL AND state <> 'ended' AND deleted_at IS NULL
+UNION SELECT url FROM outbox
