@@ -71,7 +71,7 @@ async def back_up(dsn: str, out: IO[bytes]) -> Summary:
         tables = await _tables(conn)
         async with conn.transaction(isolation="repeatable_read", readonly=True):
             # Locks first, the snapshot after them: no migration changes a table between the two.
-            await conn.execute(f"SET LOCAL lock_timeout = '{migrate.LOCK_WITHIN:g}s'")
+            await conn.execute(f"SET LOCAL lock_timeout = '{migrate.LOCK_WITHIN * 1000:.0f}ms'")
             await conn.execute(f"LOCK TABLE {', '.join(map(_quoted, tables))} IN ACCESS SHARE MODE")
             if (await migrate.recorded(conn)).keys() != known.keys():
                 raise StoreUnavailable("a migration came in between: repeat")

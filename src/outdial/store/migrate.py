@@ -67,7 +67,7 @@ async def prepare(dsn: str, *, from_schema: bool = True) -> Prepared:
 
 async def take_turn(conn: Any) -> None:
     """In a transaction: wait until nobody else prepares the database; then nobody does until its end."""
-    await conn.execute(f"SET LOCAL lock_timeout = '{LOCK_WITHIN:g}s'")
+    await conn.execute(f"SET LOCAL lock_timeout = '{LOCK_WITHIN * 1000:.0f}ms'")
     await conn.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
 
 
