@@ -246,7 +246,8 @@ async def server(url: str) -> list[Check]:
     try:
         async with aiohttp.ClientSession(timeout=timeout, trust_env=False) as session:
             began = utc_now()
-            async with session.get(f"{url.rstrip('/')}/readyz", allow_redirects=False) as answer:
+            ready = f"{url.rstrip('/')}/readyz"
+            async with session.get(ready, allow_redirects=False, ssl=_trusted()) as answer:
                 ended = utc_now()
                 return [*found, _ready(url, answer.status), *_date(answer.headers.get("Date"), began, ended)]
     except (aiohttp.ClientError, OSError, ValueError) as error:
@@ -270,14 +271,16 @@ def _date(header: str | None, began: datetime, ended: datetime) -> Iterator[Chec
     yield _clock("clock of the server", theirs, began.replace(microsecond=0), ended)
 
 
+def _trusted() -> ssl.SSLContext:
+    return ssl.create_default_context()
+
+
 async def _certificate(url: str) -> list[Check]:
     """Verified as every client does it, against the certificates of the system."""
     parts = urlsplit(url)
     try:
         async with asyncio.timeout(_WITHIN):
-            _, writer = await asyncio.open_connection(
-                parts.hostname, parts.port or 443, ssl=ssl.create_default_context()
-            )
+            _, writer = await asyncio.open_connection(parts.hostname, parts.port or 443, ssl=_trusted())
     except ssl.SSLCertVerificationError as error:
         todo = "renew it, or give the server the whole chain"
         return [Check("certificate", "failed", error.verify_message, todo)]

@@ -111,16 +111,15 @@ def members(file: IO[bytes], name: str) -> Iterator[tuple[str, bytes]]:
 
 def verified(file: IO[bytes], name: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Head and totals of a whole archive; `file` stands at its beginning again. Raises `BadBackup`."""
-    found: dict[str, Any] = {}
-    for member, content in members(file, name):
-        if member in (HEAD, TOTALS):
-            found[member] = json.loads(content)
+    wanted = {member: text for member, text in members(file, name) if member in (HEAD, TOTALS)}
     file.seek(0)
-    head, totals = found.get(HEAD), found.get(TOTALS)
-    if not isinstance(head, dict) or not isinstance(totals, dict):
-        raise BadBackup(f"{name}: not a whole backup of outdial ({HEAD} or {TOTALS} is missing)")
-    if head.get("format") != FORMAT:
-        raise BadBackup(f"{name}: a backup of format {head.get('format')}; this outdial reads {FORMAT}")
+    try:
+        head, totals = json.loads(wanted[HEAD]), json.loads(wanted[TOTALS])
+        version = head["format"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadBackup(f"{name}: not a whole backup of outdial ({HEAD} or {TOTALS} is missing)") from error
+    if version != FORMAT:
+        raise BadBackup(f"{name}: a backup of format {version}; this outdial reads {FORMAT}")
     return head, totals
 
 
