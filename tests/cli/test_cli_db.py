@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -225,6 +227,27 @@ def test_a_backup_goes_through_a_pipe(run: Run, tmp_path: Path, make_database: C
     target = make_database("TEMPLATE template0")
     assert run("db", "restore", str(file), "--database", target).code == 0
     assert vdns(run, "--database", target) == [7]
+
+
+GUIDE = Path(__file__).resolve().parents[2] / "docs" / "howto" / "backup.md"
+
+
+def test_every_command_of_the_guide_does_what_it_says(
+    run: Run, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocks = re.findall(r"^```\n(.*?)^```", GUIDE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    typed = [line for block in blocks for line in block.splitlines() if line.startswith("outdial ")]
+    assert len(typed) == 6
+    monkeypatch.setenv("OUTDIAL_DATA", str(data))
+    assert run("vdn", "create", "1").code == 0
+    assert run("key", "create", "--vdn", "1").code == 0
+    for line in typed:
+        ours = line.replace("/srv/restored", f"{data.with_name('other')}").replace(
+            "/backup/", f"{data.parent}/"
+        )
+        ended = run(*shlex.split(ours)[1:])
+        assert ended.code == 0, (line, ended)
+    assert vdns(run, "--data", str(data.with_name("other"))) == [1]
 
 
 # -- upgrade -----------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@
     totals.json            rows by table, and where every sequence stands
     sha256                 of all members before it: name, size, content
 
-Any tar program lists it, and any PostgreSQL reads its rows. docs/reference/backup.md describes it for others.
+Any tar program lists it, and any PostgreSQL reads its rows.
 """
 
 from __future__ import annotations
