@@ -41,6 +41,8 @@ def commands(command: Any, path: str) -> Iterator[tuple[str, Any]]:
         yield path, command
         return
     for name, found in inner.items():
+        if found.hidden:  # another name of a group
+            continue
         yield from commands(found, f"{path} {name}")
 
 

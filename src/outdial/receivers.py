@@ -204,6 +204,44 @@ class Receivers:
         return socket.socket(family, kind, protocol)
 
 
+async def reach(url: str, allow: Sequence[Network], *, timeout: float = 5.0) -> None:
+    """Connect to the receiver as a POST would, TLS included, and send nothing.
+
+    `timeout` is in seconds for each address. Raises NotTaken for a name that is not found, an address that is
+    not allowed, and no connection.
+    """
+    target = _target(url)
+    tls = _tls() if target.scheme == "https" else None
+    lookup, failure = _Lookup(), _refused("no address")
+    try:
+        for found in await lookup.resolve(target.raw_host or "", target.port or 0):
+            forbidden = kind_of_forbidden(found["host"], allow)
+            if forbidden is not None:
+                failure = _refused(forbidden)
+                continue
+            try:
+                await _touch(found["host"], found["port"], tls, target.host or "", timeout)
+            except TimeoutError:
+                failure = NotTaken(f"timeout after {timeout:g} s")
+            except (OSError, ssl.SSLError) as error:
+                failure = _reason(error)
+            else:
+                return
+    except (socket.gaierror, UnicodeError) as error:
+        raise NotTaken("host name not found") from error
+    finally:
+        await lookup.close()
+    raise failure
+
+
+async def _touch(host: str, port: int, tls: ssl.SSLContext | None, name: str, timeout: float) -> None:
+    async with asyncio.timeout(timeout):
+        _, writer = await asyncio.open_connection(
+            host, port, ssl=tls, server_hostname=name if tls is not None else None
+        )
+    writer.transport.abort()
+
+
 async def _throw_away(answer: aiohttp.ClientResponse) -> None:
     """Read a short body; close the connection over any other. What happens here changes no verdict."""
     size = 0

@@ -2,9 +2,9 @@
 
 campaign, numbers   over the signed client (targets.py says which server); campaign_change,
                     campaign_why and special_dates hold more commands of campaign
-vdn, key, trunk, destination, flow, prompt, results, records, audit, erase
+vdn, key, db, trunk, destination, flow, prompt, results, records, audit, erase
                     administration in the store (store_access.py opens it)
-server              serve and dev
+server, doctor      serve and dev; doctor (checks.py says what it looks at)
 output, failures, examples   what is printed, how a command ends, what --help ends with
 """
 
@@ -23,7 +23,9 @@ from outdial.cli import (
     audit,
     campaign,
     campaign_why,
+    db,
     destination,
+    doctor,
     erase,
     flow,
     key,
@@ -59,6 +61,8 @@ app.add_typer(campaign_why.app, name="campaign")
 app.add_typer(numbers.app, name="numbers")
 app.add_typer(vdn.app, name="vdn")
 app.add_typer(key.app, name="key")
+app.add_typer(key.app, name="keys", hidden=True)  # the same group
+app.add_typer(db.app, name="db")
 app.add_typer(trunk.app, name="trunk")
 app.add_typer(destination.app, name="destination")
 app.add_typer(flow.app, name="flow")
@@ -67,6 +71,7 @@ app.add_typer(results.app, name="results")
 app.add_typer(records.app, name="records")
 app.add_typer(audit.app, name="audit")
 app.add_typer(erase.app)
+app.add_typer(doctor.app)
 
 
 def _print_version(wanted: bool) -> None:
@@ -86,9 +91,9 @@ def _root(
     """An open server for outbound call campaigns, with the CC-iSales REST interface.
 
     Begin with `outdial dev`: all of it on loopback. Commands over the interface (campaign, numbers) take
-    OUTDIAL_URL, OUTDIAL_AK, OUTDIAL_SK and OUTDIAL_VDN; administration (vdn, key, trunk, destination,
-    flow, prompt, results, records, audit, erase, campaign end, campaign why) takes OUTDIAL_DATA or
-    OUTDIAL_DATABASE.
+    OUTDIAL_URL, OUTDIAL_AK, OUTDIAL_SK and OUTDIAL_VDN; administration (vdn, key, db, trunk,
+    destination, flow, prompt, results, records, audit, erase, doctor, campaign end, campaign why) takes
+    OUTDIAL_DATA or OUTDIAL_DATABASE.
     """
     if context.invoked_subcommand is None:
         print(context.get_help())

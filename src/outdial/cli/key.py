@@ -1,13 +1,17 @@
-"""`outdial key`: access keys, in the store. A secret is shown once, when its key is made."""
+"""`outdial key`: access keys, in the store. A secret is shown once, when its key is made.
+
+The group is called `keys` too. `rotate-master` replaces the master key under which all secrets are sealed.
+"""
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from outdial.cli.examples import examples
-from outdial.cli.failures import Refused
+from outdial.cli.failures import Refused, WrongUsage
 from outdial.cli.output import for_person, instant, note, print_facts, print_json, print_rows
 from outdial.cli.store_access import OfVdn, StoreOptions, administer, with_store
 from outdial.cli.targets import Json
@@ -15,6 +19,7 @@ from outdial.cli.vdn import no_such_vdn
 
 if TYPE_CHECKING:
     from outdial.model import AccessKey
+    from outdial.store.sealing import MasterKey
     from outdial.store.store import Store
 
 app = typer.Typer(help="Access keys (administration).")
@@ -87,3 +92,42 @@ def revoke(
     if administer(options, lambda store: store.vdns.revoke_key(ak)) is None:
         raise Refused("there is no such access key; `outdial key list --vdn N` lists them")
     print(f"key {ak} revoked")
+
+
+@app.command("rotate-master", epilog=examples("outdial keys rotate-master --data /srv/outdial"))
+@with_store
+def rotate_master(
+    *,
+    options: StoreOptions,
+    json: Json = False,
+) -> None:
+    """Replace the master key: every stored secret is encrypted anew, in one transaction.
+
+    The new key is in DIR.key afterwards, the old one in DIR.key.FINGERPRINT: backups from before need it.
+    A server that reads the same DIR.key needs no restart. After a crash run the command again. With the
+    variable OUTDIAL_MASTER_KEY no file is written: it must hold NEW,OLD, and servers OLD,NEW beforehand.
+    """
+    from outdial.store.sealing import ENVIRONMENT, begin_rotation, finish_rotation, load_master_key
+
+    key: MasterKey | None
+    if ENVIRONMENT in os.environ:
+        key = load_master_key(None, os.environ)
+        assert key is not None
+        if not key.opens_others:
+            raise WrongUsage(f"{ENVIRONMENT}: must be NEW,OLD here: the new key, a comma, the key until now")
+        data = None
+    elif options.data is not None:
+        data = options.data
+        key = begin_rotation(data)
+    else:
+        raise WrongUsage(f"--data DIR or {ENVIRONMENT}=NEW,OLD: one says where the master key is")
+
+    count = administer(options, lambda store: store.secrets.reseal(key))
+    old = finish_rotation(data) if data is not None else None
+    if json:
+        print_json({"fingerprint": key.fingerprint, "secrets": count, "old": str(old) if old else None})
+        return
+    print(f"{count} secrets are sealed with master key {key.fingerprint}")
+    note(
+        f"the old key lies in {old}: backups from before need it" if old else f"now set {ENVIRONMENT} to NEW"
+    )

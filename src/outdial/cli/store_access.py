@@ -124,10 +124,8 @@ def administer(
     `makes_data`: a data folder that is not there is made; else it is refused, since it is most likely
     mistyped. `makes_secrets`: as in `opened_store`.
     """
-    if not (options.database or makes_data or (options.data is not None and options.data.exists())):
-        raise WrongUsage(
-            f"data folder {options.data}: is not there; `outdial vdn create` and `outdial serve` make it"
-        )
+    if not makes_data:
+        need_data(options)
 
     import asyncio  # 30 ms that a command over the client need not spend here
 
@@ -151,6 +149,14 @@ def _operator() -> str:
     return f"{name} (sudo of {asked})" if asked else name
 
 
+def need_data(options: StoreOptions) -> None:
+    """Raises `WrongUsage` for a data folder that is not there, where no DSN is given."""
+    if not (options.database or (options.data is not None and options.data.exists())):
+        raise WrongUsage(
+            f"data folder {options.data}: is not there; `outdial vdn create` and `outdial serve` make it"
+        )
+
+
 @asynccontextmanager
 async def opened_store(options: StoreOptions, *, makes_secrets: bool = False) -> AsyncIterator[Store]:
     """The checked store in its present schema. `makes_secrets`: with a master key, made when missing.
@@ -161,7 +167,7 @@ async def opened_store(options: StoreOptions, *, makes_secrets: bool = False) ->
     from outdial.store.postgres import check_server
     from outdial.store.store import Store
 
-    with _database(options) as dsn:
+    with dsn_of(options) as dsn:
         await check_server(dsn)
         await migrate.prepare(dsn)
         key = await _master_key(options, dsn, makes_secrets)
@@ -170,7 +176,8 @@ async def opened_store(options: StoreOptions, *, makes_secrets: bool = False) ->
 
 
 @contextmanager
-def _database(options: StoreOptions) -> Iterator[str]:
+def dsn_of(options: StoreOptions) -> Iterator[str]:
+    """The DSN as given, or of the data folder's PostgreSQL, which is joined, or started and stopped."""
     if options.database:
         yield options.database
         return

@@ -9,21 +9,21 @@ from __future__ import annotations
 import base64
 import hmac
 import secrets
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 
 from outdial.store.postgres import Postgres, Transaction
-from outdial.store.sealing import MasterKey
+from outdial.store.sealing import Keyring
 
 MARK = "~"
 """How a hidden name begins: no number does."""
 
 
 class Hiding:
-    """The hidden names of numbers. `master_key` is asked when a VDN hides some."""
+    """The hidden names of numbers. `keyring` is asked when a VDN hides some."""
 
-    def __init__(self, db: Postgres, master_key: Callable[[], MasterKey]) -> None:
+    def __init__(self, db: Postgres, keyring: Keyring) -> None:
         self._db = db
-        self._master_key = master_key
+        self._keyring = keyring
         self._keys: dict[int, bytes] = {}
 
     async def look(self, vdn_id: int, tx: Transaction | None = None) -> bool:
@@ -58,10 +58,10 @@ class Hiding:
             await tx.fetchrow("lock_vdn", vdn_id)
             if not await self.look(vdn_id, tx):
                 text = base64.b64encode(secrets.token_bytes(32)).decode()
-                sealed = self._master_key().seal(text, context=f"hiding {vdn_id}")
+                sealed = self._keyring.seal(text, context=f"hiding {vdn_id}")
                 await tx.execute("set_hiding_key", vdn_id, sealed)
         await self.look(vdn_id)  # learned from what was committed alone
 
     def _learn(self, vdn_id: int, sealed: bytes) -> None:
-        text = self._master_key().open(sealed, context=f"hiding {vdn_id}")
+        text = self._keyring.open(sealed, context=f"hiding {vdn_id}")
         self._keys[vdn_id] = base64.b64decode(text)

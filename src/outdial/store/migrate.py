@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
@@ -12,6 +15,9 @@ from outdial.errors import SettingError, StoreUnavailable
 from outdial.store.postgres import LOST
 
 _LOCK = 0x6F757464  # "outd": one preparer at a time
+
+LOCK_WITHIN = 60.0
+"""Seconds that a migration waits for another preparer, or for a lock that another session holds."""
 
 _VERSIONS = """
 CREATE TABLE IF NOT EXISTS schema_version (
@@ -35,37 +41,106 @@ def schema() -> str:
     return files("outdial.store").joinpath("schema.sql").read_text(encoding="utf-8")
 
 
-async def prepare(dsn: str, *, from_schema: bool = True) -> None:
-    """Make the database's schema the present one, in one transaction.
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """The schema's version before and after; 0 is a database without a schema."""
 
-    Two that prepare at once follow each other. Raises `SettingError` for a database of a newer outdial, one
-    whose applied migrations differ from ours, or one that refuses them; `StoreUnavailable` when it is lost.
+    before: int
+    after: int
+
+
+async def prepare(dsn: str, *, from_schema: bool = True) -> Prepared:
+    """Make the database's schema the present one, in one transaction with the rows that say so.
+
+    Two that prepare at once follow each other. A process that dies in the middle leaves all as it was.
+    Raises `SettingError` for a database of a newer outdial, one whose applied migrations differ from ours,
+    or one that refuses them; `StoreUnavailable` when it is lost, or another session is in the way for more
+    than `LOCK_WITHIN` seconds.
+    """
+    async with connected(dsn) as conn, conn.transaction():
+        await take_turn(conn)
+        known = await recorded(conn)
+        check_known(known)
+        await apply(conn, known, from_schema=from_schema)
+        return Prepared(max(known, default=0), migrations()[-1][0])
+
+
+async def take_turn(conn: Any) -> None:
+    """In a transaction: wait until nobody else prepares the database; then nobody does until its end."""
+    await conn.execute(f"SET LOCAL lock_timeout = '{LOCK_WITHIN * 1000:.0f}ms'")
+    await conn.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
+
+
+async def standing(dsn: str) -> Prepared:
+    """From which version to which `prepare` would bring the database; changes nothing. Raises as it does."""
+    async with connected(dsn) as conn:
+        known = await recorded(conn)
+        check_known(known)
+        return Prepared(max(known, default=0), migrations()[-1][0])
+
+
+@asynccontextmanager
+async def connected(dsn: str) -> AsyncIterator[Any]:
+    """A connection for work on the whole database, without a limit of time for its statements.
+
+    Raises `StoreUnavailable` when it is lost or another session's lock is in the way, `SettingError` for
+    what the database refuses. When its process is killed the server notices within a second, even while a
+    statement waits: what it held does not outlive it.
     """
     try:
-        conn = await asyncpg.connect(dsn, timeout=10)
+        conn = await asyncpg.connect(dsn, timeout=10, server_settings=_SESSION)
         try:
-            async with conn.transaction():
-                await conn.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
-                await conn.execute(_VERSIONS)
-                await _apply(conn, from_schema)
+            with suppress(asyncpg.PostgresError):  # a system on which the server cannot look
+                await conn.execute("SET client_connection_check_interval = '500ms'")
+            yield conn
         finally:
             await conn.close(timeout=2)
+    except asyncpg.LockNotAvailableError as error:
+        raise StoreUnavailable(
+            f"another session holds a lock for more than {LOCK_WITHIN:g} s; nothing was changed: end it, or"
+            " wait, and repeat"
+        ) from error
     except LOST as error:
         raise StoreUnavailable(f"the database was lost: {type(error).__name__}") from error
     except asyncpg.PostgresError as error:
-        raise SettingError(f"the database's schema cannot be brought to the present: {error}") from error
+        raise SettingError(f"the database refuses this, and nothing was changed: {error}") from error
 
 
-async def _apply(conn: Any, from_schema: bool) -> None:
-    known = {row["version"]: row for row in await conn.fetch("SELECT * FROM schema_version")}
-    wanted = migrations()
-    _check_known(known, wanted)
-    if not known and from_schema:
+_SESSION = {
+    "application_name": "outdial upkeep of the database",
+    "statement_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    "timezone": "UTC",
+    "datestyle": "ISO",
+    "intervalstyle": "postgres",
+    "extra_float_digits": "1",
+    "bytea_output": "hex",
+}
+"""Also what a backup's text depends on."""
+
+
+async def recorded(conn: Any) -> dict[int, Any]:
+    """The rows of schema_version by number; none for a database without that table."""
+    if await conn.fetchval("SELECT to_regclass('schema_version')") is None:
+        return {}
+    return {row["version"]: row for row in await conn.fetch("SELECT * FROM schema_version")}
+
+
+async def apply(
+    conn: Any, known: Collection[int], *, up_to: int | None = None, from_schema: bool = False
+) -> None:
+    """Run the migrations that are not `known`, the last one being `up_to`, each with its row.
+
+    To be called in a transaction. `from_schema`: where nothing is known, `schema.sql` stands for them all.
+    """
+    await conn.execute(_VERSIONS)
+    whole = from_schema and not known
+    if whole:
         await conn.execute(schema())
-    for version, name, text in wanted:
-        if version in known:
+    for version, name, text in migrations():
+        if version in known or (up_to is not None and version > up_to):
             continue
-        if known or not from_schema:
+        if not whole:
             await conn.execute(text)
         await conn.execute(
             "INSERT INTO schema_version (version, name, checksum) VALUES ($1, $2, $3)",
@@ -75,8 +150,9 @@ async def _apply(conn: Any, from_schema: bool) -> None:
         )
 
 
-def _check_known(known: dict[int, Any], wanted: list[tuple[int, str, str]]) -> None:
-    ours = {version: _checksum(text) for version, _, text in wanted}
+def check_known(known: Mapping[int, Any]) -> None:
+    """Raises `SettingError` when one of the recorded migrations (`name`, `checksum`) is not ours."""
+    ours = {version: _checksum(text) for version, _, text in migrations()}
     for version, row in known.items():
         if version not in ours:
             raise SettingError(

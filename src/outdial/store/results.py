@@ -104,6 +104,10 @@ class Results:
         """The whole outbox, counted."""
         return Backlog(**await self._db.fetchrow("backlog"))
 
+    async def receiver_urls(self) -> list[str]:
+        """Where results go or wait to go, of all VDNs."""
+        return [row["url"] for row in await self._db.fetch("receiver_urls")]
+
     async def listen(self, heard: Callable[[], None]) -> Connection:
         """Call `heard` whenever results have been posted, and once when the connection is lost."""
         return await self._db.listen("outdial_outbox", heard)

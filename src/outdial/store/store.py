@@ -19,7 +19,8 @@ from outdial.store.postgres import Postgres, utc_now
 from outdial.store.records import Records
 from outdial.store.results import Results
 from outdial.store.retention import Retention
-from outdial.store.sealing import MasterKey
+from outdial.store.sealing import Keyring, MasterKey
+from outdial.store.secrets import Secrets
 from outdial.store.special_dates import SpecialDates
 from outdial.store.statistics import Statistics
 from outdial.store.transfers import Transfers
@@ -40,17 +41,19 @@ class Store:
         now: Callable[[], datetime] = utc_now,
     ) -> None:
         self.db = Postgres(dsn, size=size, name=name)
-        self.vdns = Vdns(self.db, now, master_key if callable(master_key) else lambda: master_key)
+        keyring = Keyring(master_key if callable(master_key) else lambda: master_key)
+        self.vdns = Vdns(self.db, now, keyring)
         self.campaigns = Campaigns(self.db, now, self.vdns)
         self.special_dates = SpecialDates(self.db)
-        hiding = Hiding(self.db, self.vdns.needed_master_key)
+        hiding = Hiding(self.db, keyring)
         self.numbers = Numbers(self.db, now, hiding)
         self.blacklist = Blacklist(self.db, now, hiding)
         self.calls = Calls(self.db, now, hiding)
         self.transfers = Transfers(self.db, now, self.calls)
         self.records = Records(self.db)
         self.results = Results(self.db, now, self.vdns)
-        self.trunks = Trunks(self.db, now, self.vdns.needed_master_key)
+        self.trunks = Trunks(self.db, now, keyring)
+        self.secrets = Secrets(self.db, keyring)
         self.flows = Flows(self.db, now)
         self.statistics = Statistics(self.db)
         self.audit = Audit(self.db)

@@ -17,21 +17,19 @@ from outdial.audit import change
 from outdial.errors import SettingError
 from outdial.model import PrefixRule, Trunk
 from outdial.store.postgres import Postgres
-from outdial.store.sealing import MasterKey
+from outdial.store.sealing import Keyring
 
 KEPT: Final = ""
 """As a trunk's password: there is one, not opened; written back it stays as it is."""
 
 
 class Trunks:
-    """Trunks with their use by day, and allowed prefixes. `master_key` is asked when a password needs it."""
+    """Trunks with their use by day, and allowed prefixes. `keyring` is asked when a password needs it."""
 
-    def __init__(
-        self, db: Postgres, now: Callable[[], datetime], master_key: Callable[[], MasterKey]
-    ) -> None:
+    def __init__(self, db: Postgres, now: Callable[[], datetime], keyring: Keyring) -> None:
         self._db = db
         self._now = now
-        self._master_key = master_key
+        self._keyring = keyring
 
     async def version(self) -> int:
         """A number that changes with every change of a trunk, a VDN's trunk group or an allowed prefix.
@@ -142,13 +140,13 @@ class Trunks:
             return None
         if trunk.password == KEPT:
             return stored
-        return self._master_key().seal(trunk.password, context=_context(trunk.name))
+        return self._keyring.seal(trunk.password, context=_context(trunk.name))
 
     def _opened(self, row: Any) -> Trunk:
         trunk = _trunk(row)
         if trunk.password is None:
             return trunk
-        password = self._master_key().open(row["password"], context=_context(trunk.name))
+        password = self._keyring.open(row["password"], context=_context(trunk.name))
         return replace(trunk, password=password)
 
 

@@ -15,22 +15,19 @@ from outdial.errors import SettingError
 from outdial.model import KEEP_ALL, NO_CAPS, AccessKey, Caps, Edition, Keep, Recycle, Vdn
 from outdial.store.postgres import Postgres
 from outdial.store.retention import keep_of
-from outdial.store.sealing import MasterKey
+from outdial.store.sealing import Keyring
 
 
 class Vdns:
-    """Tenants and keys. `master_key` is asked when something sealed is first read or made.
+    """Tenants and keys. The master key is asked for when something sealed is first read or made.
 
     It may come into being while a server runs: with the first access key.
     """
 
-    def __init__(
-        self, db: Postgres, now: Callable[[], datetime], master_key: Callable[[], MasterKey | None]
-    ) -> None:
+    def __init__(self, db: Postgres, now: Callable[[], datetime], keyring: Keyring) -> None:
         self._db = db
         self._now = now
-        self._find_master_key = master_key
-        self._master_key: MasterKey | None = None
+        self._keyring = keyring
 
     async def create(self, vdn: Vdn) -> bool:
         """Store a new VDN; False when there is one of that id."""
@@ -108,13 +105,11 @@ class Vdns:
         """The opened webhook secret of a VDN."""
         if sealed is None:
             return None
-        return self.needed_master_key().open(sealed, context=f"webhook {vdn_id}")
+        return self._keyring.open(sealed, context=f"webhook {vdn_id}")
 
     async def set_webhook_secret(self, vdn_id: int, secret: str | None) -> bool:
         """Give the VDN a secret that signs its pushes, or take it away; False when there is no such VDN."""
-        sealed = (
-            self.needed_master_key().seal(secret, context=f"webhook {vdn_id}") if secret is not None else None
-        )
+        sealed = self._keyring.seal(secret, context=f"webhook {vdn_id}") if secret is not None else None
         async with self._db.transaction() as tx:
             row = await tx.fetchrow("set_webhook_secret", vdn_id, sealed)
             if row is not None:
@@ -126,7 +121,7 @@ class Vdns:
         """Make an access key. Raises `SettingError` for a VDN that is not there."""
         ak = secrets.token_hex(10)
         secret = secrets.token_urlsafe(32)
-        sealed = self.needed_master_key().seal(secret, context=f"key {vdn_id} {ak}")
+        sealed = self._keyring.seal(secret, context=f"key {vdn_id} {ak}")
         try:
             async with self._db.transaction() as tx:
                 await tx.execute("create_key", vdn_id, ak, sealed, self._now())
@@ -140,7 +135,7 @@ class Vdns:
         row = await self._db.fetchrow("key", ak)
         if row is None:
             return None
-        secret = self.needed_master_key().open(row["sealed"], context=f"key {row['vdn_id']} {ak}")
+        secret = self._keyring.open(row["sealed"], context=f"key {row['vdn_id']} {ak}")
         return AccessKey(ak, row["vdn_id"], secret, row["created_at"], row["revoked_at"])
 
     async def keys_of(self, vdn_id: int) -> list[AccessKey]:
@@ -161,18 +156,7 @@ class Vdns:
         row = await self._db.fetchrow("any_sealed")
         if row is None:
             return
-        self.needed_master_key().open(row["sealed"], context=row["context"])
-
-    def needed_master_key(self) -> MasterKey:
-        """The master key. Raises `SettingError` when it is not here."""
-        if self._master_key is None:
-            self._master_key = self._find_master_key()
-        if self._master_key is None:
-            raise SettingError(
-                "secrets are sealed with a master key that is not here: put the file DIR.key back beside"
-                " the data folder, or set OUTDIAL_MASTER_KEY"
-            )
-        return self._master_key
+        self._keyring.open(row["sealed"], context=row["context"])
 
 
 _TOLD: Final = (

@@ -9,6 +9,7 @@
     child     a child process that ends when we end   spawn
     lock      who may start it                        FolderLock
     server    starts, joins, watches, stops           EmbeddedPostgres, running_dsn, borrowed
+    upgrade   to a newer major version                upgrade
 
 Someone who brings a database of their own (a DSN) needs none of this.
 """
@@ -18,7 +19,7 @@ from __future__ import annotations
 from outdial.store.embedded.binaries import Binaries, find_binaries
 from outdial.store.embedded.lock import AlreadyRunning
 from outdial.store.embedded.options import EmbeddedOptions
-from outdial.store.embedded.server import EmbeddedPostgres, borrowed, remove_cluster, running_dsn
+from outdial.store.embedded.server import EmbeddedPostgres, borrowed, has_cluster, remove_cluster, running_dsn
 
 __all__ = [
     "AlreadyRunning",
@@ -27,6 +28,7 @@ __all__ = [
     "EmbeddedPostgres",
     "borrowed",
     "find_binaries",
+    "has_cluster",
     "remove_cluster",
     "running_dsn",
 ]

@@ -61,6 +61,15 @@ def find_binaries(*, given: Path | None = None, major: int | None = None) -> Bin
     raise SettingError(_missing(major, seen))
 
 
+def newest_binaries(given: Path | None = None) -> Binaries | None:
+    """The PostgreSQL of the highest major version on this machine, or the one in the folder `given`."""
+    places = [(given.absolute(), "--pg-bin")] if given is not None else list(_places(None))
+    found = [one for folder, origin in places if (one := _ask(folder, origin)) is not None]
+    if given is not None and not found:
+        raise SettingError(_bad_folder(given, None))
+    return max(found, key=lambda one: one.major, default=None)
+
+
 def _places(given: Path | None) -> Iterator[tuple[Path, str]]:
     if given is not None:
         yield given, "--pg-bin"

@@ -7,6 +7,8 @@
     DIR/cluster            the ID of a cluster that lives in /var/lib/outdial/ID, when it does
     HOME/postgres          PGDATA, PostgreSQL's user only
     HOME/run               the socket, 0700, PostgreSQL's user only
+    HOME/postgres.N        a cluster of major version N, kept by an upgrade
+    HOME/upgrade           the HOME of the cluster that an upgrade fills
 
 HOME is DIR, or /var/lib/outdial/ID where PostgreSQL's user cannot enter DIR.
 """
@@ -16,6 +18,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
@@ -51,6 +54,16 @@ class Layout:
     def nursery(self) -> Path:
         """Where a cluster is made before it is renamed to `pgdata`."""
         return self.home / "postgres.new"
+
+    @property
+    def beside(self) -> Layout:
+        """Of the cluster that an upgrade fills; it has the same password."""
+        return Layout(self.data, self.home / "upgrade")
+
+    @property
+    def complete(self) -> Path:
+        """The file that says that the cluster here is whole and takes the other's place."""
+        return self.home / "complete"
 
     @property
     def lock(self) -> Path:
@@ -100,6 +113,21 @@ def locate(data: Path) -> Layout:
     if not _ID.fullmatch(name):
         raise SettingError(f"{note}: holds no cluster ID (16 hexadecimal digits)")
     return Layout(data, ELSEWHERE / name)
+
+
+def finish_swap(layout: Layout) -> None:
+    """Give a cluster that an upgrade has filled its place, when the old one has left it.
+
+    To be called with the folder's lock held. A crash between the two renames is finished by the next start.
+    """
+    beside = layout.beside
+    if not beside.complete.exists():
+        return
+    if not layout.pgdata.exists() and beside.pgdata.exists():
+        beside.pgdata.rename(layout.pgdata)
+        sync_folder(layout.home)
+    if not beside.pgdata.exists():
+        shutil.rmtree(beside.home, ignore_errors=True)
 
 
 def owner_of(path: Path) -> int | None:
@@ -172,7 +200,7 @@ def socket_folder(layout: Layout, account: Account) -> Path:
 
 def _socket_folders(layout: Layout, account: Account) -> Iterator[Path]:
     yield layout.home / "run"
-    name = f"outdial-{account.uid}-{hashlib.sha256(os.fsencode(layout.data)).hexdigest()[:16]}"
+    name = f"outdial-{account.uid}-{hashlib.sha256(os.fsencode(layout.home)).hexdigest()[:16]}"
     session = os.environ.get("XDG_RUNTIME_DIR")
     if session and not account.other:
         yield Path(session) / name

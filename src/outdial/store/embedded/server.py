@@ -21,14 +21,22 @@ import structlog
 
 from outdial.errors import SettingError
 from outdial.store.embedded.account import Account, account_for
-from outdial.store.embedded.binaries import find_binaries, runnable_by
+from outdial.store.embedded.binaries import Binaries, find_binaries, runnable_by
 from outdial.store.embedded.child import Guard, guard, spawn
-from outdial.store.embedded.cluster import NAME, major_of, read_password, ready_cluster, server_command
+from outdial.store.embedded.cluster import (
+    NAME,
+    is_made,
+    major_of,
+    read_password,
+    ready_cluster,
+    server_command,
+)
 from outdial.store.embedded.layout import (
     ELSEWHERE,
     SOCKET,
     Layout,
     check_closed,
+    finish_swap,
     locate,
     make_folder,
     owner_of,
@@ -54,7 +62,7 @@ _PROTOCOL = 196608  # 3.0, "Message Formats", StartupMessage
 
 
 @dataclass(frozen=True, slots=True)
-class _Prepared:
+class Prepared:
     """A cluster that is ready to be started."""
 
     layout: Layout
@@ -74,7 +82,7 @@ class EmbeddedPostgres:
     def __init__(self, options: EmbeddedOptions) -> None:
         self._options = options
         self._lock: FolderLock | None = None
-        self._prepared: _Prepared | None = None
+        self._prepared: Prepared | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._guard: Guard | None = None
 
@@ -89,7 +97,7 @@ class EmbeddedPostgres:
         data = self._options.data
         try:
             data = make_folder(data)
-            self._lock = _lock_or_refuse(locate(data), wait)
+            self._lock = lock_or_refuse(locate(data), wait)
             self._prepared = _prepare(data, self._options)
             self._start()
         except OSError as error:
@@ -164,7 +172,7 @@ class EmbeddedPostgres:
     ) -> None:
         self.stop()
 
-    def _ready(self) -> _Prepared:
+    def _ready(self) -> Prepared:
         if self._prepared is None:
             raise RuntimeError("PostgreSQL is not started")
         return self._prepared
@@ -257,6 +265,12 @@ def borrowed(options: EmbeddedOptions) -> Iterator[str]:
             last.release()
 
 
+def has_cluster(data: Path) -> bool:
+    """Whether the data folder holds a cluster. Raises SettingError when something stands in its place."""
+    layout = locate(data.absolute().resolve())
+    return is_made(layout) or layout.beside.complete.exists()
+
+
 def remove_cluster(data: Path) -> None:
     """Removes what this package keeps for `data`, wherever it lives; other files stay.
 
@@ -265,7 +279,7 @@ def remove_cluster(data: Path) -> None:
     layout = locate(data.absolute().resolve())
     if not layout.data.exists():
         return
-    lock = _lock_or_refuse(layout, wait=0.0)
+    lock = lock_or_refuse(layout, wait=0.0)
     if layout.home != layout.data:
         shutil.rmtree(layout.home, ignore_errors=True)
     for folder in (layout.pgdata, layout.nursery, layout.data / "run"):
@@ -306,25 +320,43 @@ def _folder(data: Path) -> Path:
         raise SettingError(f"data folder {data}: cannot be made: {error}") from error
 
 
-def _lock_or_refuse(layout: Layout, wait: float) -> FolderLock:
+def lock_or_refuse(layout: Layout, wait: float) -> FolderLock:
+    """The lock of the data folder, for which we wait so many seconds. Raises AlreadyRunning."""
     lock = take(layout.lock, wait=max(wait, _PROBED))
     if lock is None:
         raise AlreadyRunning(f"data folder {layout.data}: another process runs PostgreSQL on it")
     return lock
 
 
-def _prepare(data: Path, options: EmbeddedOptions) -> _Prepared:
+def _prepare(data: Path, options: EmbeddedOptions) -> Prepared:
     layout = locate(data)
+    finish_swap(layout)
     account = account_for(options.pg_user, owner=owner_of(layout.pgdata / "PG_VERSION"))
     if account.other:
         options.notice(f"PostgreSQL runs as user {account.name!r}")
     layout = reachable(layout, account, options.notice)
-    found = find_binaries(given=options.pg_bin, major=major_of(layout))
+    return prepared(layout, account, find_binaries(given=options.pg_bin, major=major_of(layout)))
+
+
+def prepared(layout: Layout, account: Account, found: Binaries) -> Prepared:
+    """The cluster of `layout`, made when there is none, ready to be run. To be called with the lock held."""
     binaries = runnable_by(account, found, store=ELSEWHERE / "binaries")
     sockets = socket_folder(layout, account)
     clear_survivors(layout.pgdata, sockets)
     ready_cluster(layout, account, binaries)
-    return _Prepared(layout, account, sockets, server_command(binaries, layout.pgdata, sockets))
+    return Prepared(layout, account, sockets, server_command(binaries, layout.pgdata, sockets))
+
+
+@contextmanager
+def running(cluster: Prepared, options: EmbeddedOptions) -> Iterator[str]:
+    """The DSN of a prepared cluster's server, which runs as long as this lasts. The lock is the caller's."""
+    server = EmbeddedPostgres(options)
+    server._prepared = cluster
+    try:
+        server._start()
+        yield server.dsn
+    finally:
+        server.stop()
 
 
 def _share(users: Path) -> FolderLock:
@@ -366,7 +398,7 @@ def _dsn(sockets: Path, password: str) -> str:
     return f"postgresql://{NAME}:{quote(password, safe='')}@/{NAME}?{where}"
 
 
-def _remove_foreign_sockets(prepared: _Prepared) -> None:
+def _remove_foreign_sockets(prepared: Prepared) -> None:
     """A socket folder outside the cluster's home goes with the server; one inside stays."""
     if prepared.sockets.parent != prepared.layout.home:
         with suppress(OSError):  # not empty after a kill: the next start clears it

@@ -57,3 +57,9 @@ WHERE vdn_id = $1 AND ($3::uuid[] IS NULL OR result_id = ANY($3)) AND pushes > 0
 
 -- name: backlog
 SELECT count(due_at) AS waiting, count(*) - count(due_at) AS given_up, min(created_at) AS oldest FROM outbox
+
+-- name: receiver_urls
+-- Across VDNs: where results go, or wait to go.
+SELECT callback_url AS url FROM campaign
+WHERE callback_url IS NOT NULL AND state <> 'ended' AND deleted_at IS NULL
+UNION SELECT url FROM outbox
