@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import aiohttp
 from yarl import URL
@@ -153,6 +153,20 @@ class Client:
         raise NoAnswer(
             None, f"sent {1 + len(RESEND_WAITS)} times, no answer; the last time: {lost.description}"
         )
+
+    async def delete_numbers(self, campaign_id: int, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Delete the numbers of a campaign that every filter in `body` fits; `all` 1 means every number."""
+        return await self._call("POST", f"{self._root}/calldata/{campaign_id}/delete", body=body)
+
+    # -- results ---------------------------------------------------------------------------------------
+
+    async def query_results(self, campaign_id: int, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Query a campaign's results: `totalCount` and a page of them in `data`."""
+        return await self._call("POST", f"{self._root}/callresult/{campaign_id}", body=body)
+
+    async def show_call(self, call_id: str) -> dict[str, Any]:
+        """Query one call that has ended; it is the answer's `data`."""
+        return await self._call("GET", f"{self._root}/callresultdetail/{quote(call_id, safe='')}")
 
     # -- campaigns -------------------------------------------------------------------------------------
 
@@ -403,6 +417,9 @@ class BlockingClient:
             raise
 
     add_numbers = _blocking(Client.add_numbers)
+    delete_numbers = _blocking(Client.delete_numbers)
+    query_results = _blocking(Client.query_results)
+    show_call = _blocking(Client.show_call)
     create_campaign = _blocking(Client.create_campaign)
     create_campaign_v2 = _blocking(Client.create_campaign_v2)
     modify_campaign = _blocking(Client.modify_campaign)

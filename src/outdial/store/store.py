@@ -11,6 +11,7 @@ from outdial.store.blacklist import Blacklist
 from outdial.store.calls import Calls
 from outdial.store.campaigns import Campaigns
 from outdial.store.flows import Flows
+from outdial.store.history import History
 from outdial.store.numbers import Numbers
 from outdial.store.postgres import Postgres, utc_now
 from outdial.store.records import Records
@@ -43,6 +44,7 @@ class Store:
         self.calls = Calls(self.db, now)
         self.transfers = Transfers(self.db, now, self.calls)
         self.records = Records(self.db)
+        self.history = History(self.db)
         self.results = Results(self.db, now, self.vdns)
         self.trunks = Trunks(self.db, now, self.vdns.needed_master_key)
         self.flows = Flows(self.db, now)

@@ -194,9 +194,9 @@ WITH s AS MATERIALIZED (
               j.attempt_id, j.campaign_id, j.disposition, j.intent_at, j.callback_url
 ), result AS (
     INSERT INTO call_result (vdn_id, result_id, campaign_id, contact_id, attempt_id, called, session_id,
-                             custom_field, disposition, call_at, created_at)
+                             custom_field, disposition, call_at, created_at, final)
     SELECT $1, gen_random_uuid(), campaign_id, contact_id, attempt_id, called, session_id, custom_field,
-           disposition, intent_at, $10
+           disposition, intent_at, $10, state = 'done'
     FROM number
     RETURNING result_id, attempt_id
 ), posted AS (
