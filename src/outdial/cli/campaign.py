@@ -10,11 +10,13 @@ import typer
 
 from outdial.cli.examples import examples
 from outdial.cli.failures import WrongUsage
-from outdial.cli.output import for_person, note, print_facts, print_json, print_rows
+from outdial.cli.output import for_person, note, print_done, print_facts, print_json, print_rows
 from outdial.cli.store_access import OfVdn, StoreOptions, administer, with_store
 from outdial.cli.targets import Ak, CampaignId, Json, Sk, Url, Vdn, connected
 
-app = typer.Typer(help="Campaigns: create, modify, list, show, retry, special dates, start, pause, end, why.")
+app = typer.Typer(
+    help="Campaigns: create, modify, list, show, retry, special dates, start, pause, end, delete, why."
+)
 
 STATUS = {1: "draft", 2: "started", 3: "suspended", 4: "ended"}
 """The interface's status, in words (wire/campaign-api.md §3.1)."""
@@ -262,29 +264,55 @@ def _windows(kind: str, fields: dict[str, str | None]) -> str:
 
 
 @app.command(epilog=examples("outdial campaign start 46"))
-def start(*, campaign: CampaignId, url: Url = None, ak: Ak = None, sk: Sk = None, vdn: Vdn = None) -> None:
+def start(
+    *,
+    campaign: CampaignId,
+    url: Url = None,
+    ak: Ak = None,
+    sk: Sk = None,
+    vdn: Vdn = None,
+    json: Json = False,
+) -> None:
     """Start a draft, or go on with a paused campaign (the same as resume)."""
-    _resume(campaign, url, ak, sk, vdn)
+    with connected(url, ak, sk, vdn) as client:
+        client.resume(campaign)
+    _tell(campaign, "started", json=json)
 
 
 @app.command(epilog=examples("outdial campaign resume 46"))
-def resume(*, campaign: CampaignId, url: Url = None, ak: Ak = None, sk: Sk = None, vdn: Vdn = None) -> None:
+def resume(
+    *,
+    campaign: CampaignId,
+    url: Url = None,
+    ak: Ak = None,
+    sk: Sk = None,
+    vdn: Vdn = None,
+    json: Json = False,
+) -> None:
     """Go on with a paused campaign, or start a draft (the same as start)."""
-    _resume(campaign, url, ak, sk, vdn)
-
-
-def _resume(campaign: int, url: str | None, ak: str | None, sk: str | None, vdn: int | None) -> None:
     with connected(url, ak, sk, vdn) as client:
         client.resume(campaign)
-    print(f"campaign {campaign} started")
+    _tell(campaign, "started", json=json)
+
+
+def _tell(campaign: int, word: str, *, json: bool) -> None:
+    print_done(f"campaign {campaign} {word}", {"id": campaign, "done": word}, json=json)
 
 
 @app.command(epilog=examples("outdial campaign pause 46"))
-def pause(*, campaign: CampaignId, url: Url = None, ak: Ak = None, sk: Sk = None, vdn: Vdn = None) -> None:
+def pause(
+    *,
+    campaign: CampaignId,
+    url: Url = None,
+    ak: Ak = None,
+    sk: Sk = None,
+    vdn: Vdn = None,
+    json: Json = False,
+) -> None:
     """Pause a started campaign: no new call leaves later than 1 s after this; running calls finish."""
     with connected(url, ak, sk, vdn) as client:
         client.pause(campaign)
-    print(f"campaign {campaign} paused")
+    _tell(campaign, "paused", json=json)
 
 
 @app.command(epilog=examples("outdial campaign end 46 --vdn 1 --data /srv/outdial"))
@@ -294,9 +322,30 @@ def end(
     campaign: CampaignId,
     vdn: OfVdn,
     options: StoreOptions,
+    json: Json = False,
 ) -> None:
     """End a campaign for good, with all its incomplete numbers (administration; needs the store)."""
     from outdial.service import Service
 
     administer(options, lambda store: Service(store).end_campaign(vdn, campaign))
-    print(f"campaign {campaign} ended")
+    _tell(campaign, "ended", json=json)
+
+
+@app.command(epilog=examples("outdial campaign delete 46", "outdial campaign delete 46 --archive"))
+def delete(
+    *,
+    campaign: CampaignId,
+    archive: Annotated[
+        bool,
+        typer.Option("--archive", help="Keep its results as history: `outdial results list` finds them."),
+    ] = False,
+    url: Url = None,
+    ak: Ak = None,
+    sk: Sk = None,
+    vdn: Vdn = None,
+    json: Json = False,
+) -> None:
+    """Delete a campaign that is not started, with its numbers and results."""
+    with connected(url, ak, sk, vdn) as client:
+        client.delete_campaign(campaign, int(archive))
+    _tell(campaign, "deleted", json=json)

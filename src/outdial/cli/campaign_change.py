@@ -11,7 +11,7 @@ import typer
 from outdial.cli.campaign import app, instant, schedule, wire_time
 from outdial.cli.examples import examples
 from outdial.cli.failures import WrongUsage
-from outdial.cli.output import print_facts, print_json
+from outdial.cli.output import print_done, print_facts, print_json
 from outdial.cli.targets import Ak, CampaignId, Json, Sk, Url, Vdn, connected
 
 __all__ = ["app", "modify", "retry"]
@@ -58,6 +58,7 @@ def modify(
     ak: Ak = None,
     sk: Sk = None,
     vdn: Vdn = None,
+    json: Json = False,
 ) -> None:
     """Modify a campaign that is not ended, also while it runs; what no option names stays."""
     hours = _hours(window, special_window)
@@ -81,7 +82,7 @@ def modify(
             kept = {name: value for name, value in body["scheduleParam"].items() if not name.startswith(kind)}
             body["scheduleParam"] = kept | fields
         client.modify_campaign(campaign, body)
-    print(f"campaign {campaign} modified")
+    print_done(f"campaign {campaign} modified", {"id": campaign, "done": "modified"}, json=json)
 
 
 def _hours(window: list[str] | None, special_window: list[str] | None) -> dict[str, dict[str, str]]:

@@ -163,7 +163,7 @@ class Campaigns:
         return gone
 
     async def close_numbers(self) -> int:
-        """Mark the last result of numbers that ended while they waited for another try; how many, 2,000 at most."""
+        """Mark the last results of numbers that ended while they waited for another try; how many numbers."""
         async with self._db.transaction() as tx:
             status = await tx.execute("close_contacts")
         return int(status.split()[-1])
