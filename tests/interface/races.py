@@ -187,6 +187,31 @@ def blacklist_round(crowd: Crowd, rng: random.Random) -> int:
     return codes(began_before)["0200000"]
 
 
+def deletion_round(crowd: Crowd, rng: random.Random, gated: bool = True) -> None:
+    """Adds and deletes of one campaign at once: each answer's total is true, and so is the last count."""
+    face, vdn, half = crowd.face, rng.choice([OLD, NEW]), CLIENTS // 2
+    campaign = crowd.campaign(vdn)
+    adds = [
+        face.adding(campaign, [{"called": f"{n}*{k}", "customField": str(n % 4)} for k in range(5)], vdn=vdn)
+        for n in range(half)
+    ]
+    path = f"{vdn}/calldata/{campaign}/delete"
+    deletes = [
+        face.request("POST", path, {"customField": str(n % 4), "archiveHistory": n % 2}, vdn=vdn)
+        for n in range(half)
+    ]
+    requests = adds + deletes
+    rng.shuffle(requests)
+    answers = crowd.at_once(requests, [campaign] if gated else ())
+    assert codes(answers) == {"0200000": CLIENTS}
+    told = [answer.json["returnObject"] for answer in answers]
+    gone = sum(one.get("deleted", 0) for one in told)
+    incomplete = face.sql.value("SELECT incomplete FROM campaign WHERE campaign_id = $1", campaign)
+    kept = [row["state"] for row in face.contacts(campaign)]
+    assert incomplete == kept.count("ready") == 5 * half - gone
+    assert incomplete in [one["totalSize"] for one in told]
+
+
 def replay_round(
     crowd: Crowd, rng: random.Random, gated: bool = True, second: bool = False, keyed: bool = False
 ) -> None:
