@@ -201,7 +201,7 @@ STANDINGS: list[tuple[str, str, dict[str, timedelta], str]] = [
     ("state", "dates", "code"), [s[1:] for s in STANDINGS], ids=[s[0] for s in STANDINGS]
 )
 def test_nothing_is_deleted_from_an_executing_campaign(
-    face: Face, vdn: int, name: str, state: str, dates: dict[str, timedelta], code: str
+    face: Face, vdn: int, state: str, dates: dict[str, timedelta], code: str
 ) -> None:
     now = utc_now()
     moved: dict[str, datetime] = {name: now + distance for name, distance in dates.items()}
