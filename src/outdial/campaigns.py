@@ -69,6 +69,12 @@ def check_delete(campaign: Campaign, now: datetime) -> None:
         )
 
 
+def check_delete_numbers(campaign: Campaign, now: datetime) -> None:
+    """Nothing is deleted from an executing campaign (wire/data-api.md §4.1). Raises `Refusal` 0200011."""
+    if standing(campaign, now) is Standing.EXECUTING:
+        raise Refusal(Code.STATE_FORBIDS, "the campaign is executing: pause it, delete, resume")
+
+
 def check_begin(begin_at: datetime, now: datetime, tz: tzinfo) -> None:
     """A begin before today's midnight of the VDN is refused. Raises `Refusal` 0200002."""
     if begin_at < calendar.period_start("day", now, tz):

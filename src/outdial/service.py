@@ -7,7 +7,8 @@ judgement, and hand the result to the store.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta, tzinfo
 from typing import Any
@@ -21,6 +22,7 @@ from outdial.intake import Admitted, IntakePolicy
 from outdial.model import (
     BlacklistEntry,
     CallData,
+    CallResult,
     Campaign,
     CampaignState,
     Duplicates,
@@ -29,10 +31,17 @@ from outdial.model import (
     SpecialDate,
     Vdn,
 )
-from outdial.store.campaigns import CampaignFilter, Progress
+from outdial.store.campaigns import CampaignFilter, ContactFilter, Progress
+from outdial.store.history import EndedCall, ResultFilter
 from outdial.store.numbers import Add, Outcome
 from outdial.store.postgres import utc_now
 from outdial.store.store import Store
+
+DELETING = 3.5
+"""Seconds after which a delete of numbers is given up: it must be answered within 5, with its COMMIT."""
+
+DELETED_AT_ONCE = 10_000
+"""Numbers in one statement of a delete, far from the timeout of a statement."""
 
 IDEMPOTENCY_KEPT = timedelta(hours=24)
 
@@ -51,6 +60,14 @@ class AddRequest(msgspec.Struct, frozen=True):
     request_key: UUID
     valid_until: datetime
     idempotency_key: UUID | None = None
+
+
+class Deleted(msgspec.Struct, frozen=True):
+    """How many numbers were deleted, how many that were meant are being called, how many are incomplete."""
+
+    gone: int
+    being_called: int
+    incomplete: int
 
 
 class NotJsonBody(Exception):
@@ -152,6 +169,31 @@ class Service:
             admitted.total_size, called, [contact_id for _, contact_id in stored_entries], replayed=True
         )
 
+    async def delete_numbers(
+        self, vdn_id: int, campaign_id: int, wanted: ContactFilter, *, archive: bool
+    ) -> Deleted:
+        """Delete the numbers that are meant, but for those being called or done: all of them, or none.
+
+        Raises `Refusal` 0200007; 0200011 while the campaign executes, or where all that are meant are being
+        called; 0200006 for more numbers than can be deleted in time.
+        """
+        until = time.monotonic() + DELETING
+        async with self.store.campaigns.locked(vdn_id, campaign_id) as (found, held):
+            if found is None:
+                raise _no_campaign()
+            campaigns.check_delete_numbers(found, self._now())
+            gone = 0
+            for batch in _batches(await held.deletable(wanted)):
+                if time.monotonic() > until:
+                    raise _too_many_to_delete()
+                gone += await held.delete_contacts(batch, archive=archive)
+            called = await held.being_called(wanted)
+            if called and not gone:
+                raise Refusal(
+                    Code.STATE_FORBIDS, "a number that is being called cannot be deleted: wait for its end"
+                )
+        return Deleted(gone, called, found.incomplete - gone)
+
     # -- campaigns -------------------------------------------------------------------------------------
 
     async def create_campaign(self, new: Campaign) -> int:
@@ -247,6 +289,26 @@ class Service:
             if found is None:
                 raise Refusal(Code.NO_CAMPAIGN, "campaignId: no such campaign in this VDN")
             await held.set_retry(policy)
+
+    # -- results ---------------------------------------------------------------------------------------
+
+    async def result_page(
+        self, vdn_id: int, campaign_id: int, wanted: ResultFilter, *, limit: int, offset: int
+    ) -> tuple[list[CallResult], int]:
+        """A page of a campaign's results, oldest call first, and how many are meant.
+
+        A campaign that was deleted and kept as history has its results still. Raises `Refusal` 0200007.
+        """
+        if not await self.store.history.keeps(vdn_id, campaign_id):
+            raise _no_campaign()
+        return await self.store.history.page(vdn_id, campaign_id, wanted, limit=limit, offset=offset)
+
+    async def ended_call(self, vdn_id: int, attempt_id: UUID | None) -> EndedCall:
+        """One call that has ended (None: an id that is none). Raises `Refusal` 0200007."""
+        found = await self.store.history.call(vdn_id, attempt_id) if attempt_id is not None else None
+        if found is None:
+            raise Refusal(Code.NOT_FOUND, "callId: no such call that has ended in this VDN")
+        return found
 
     # -- special dates ---------------------------------------------------------------------------------
 
@@ -352,6 +414,19 @@ def _admitted(outcome: Outcome, add: Add) -> Admitted:
         total_size=outcome.facts.incomplete + len(add.entries),
         called=[entry.called for entry in add.entries],
         contact_ids=outcome.contact_ids,
+    )
+
+
+def _batches(contact_ids: list[int]) -> Iterator[list[int]]:
+    for first in range(0, len(contact_ids), DELETED_AT_ONCE):
+        yield contact_ids[first : first + DELETED_AT_ONCE]
+
+
+def _too_many_to_delete() -> Refusal:
+    return Refusal(
+        Code.DATABASE,
+        "more numbers than can be deleted in time; nothing was deleted: delete them in parts, by customField,"
+        " recycleTime or called",
     )
 
 

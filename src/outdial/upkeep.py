@@ -87,6 +87,8 @@ class Upkeep:
             self._end_overdue,
             self._end_numbers,
             self._retire_numbers,
+            self._close_archived,
+            self._close_numbers,
             self._remove_deleted,
             self._store.numbers.forget_answers,
             self._store.calls.forget_counts,
@@ -148,6 +150,18 @@ class Upkeep:
                 self._rests[walk] = now + _REST
                 return
             self._places[walk] = removed.next
+
+    async def _close_archived(self) -> None:
+        """Numbers of a campaign that was kept as history are never called: what they have is final."""
+        for _ in range(_CHUNKS):
+            if await self._store.campaigns.close_archived() == 0:
+                break
+
+    async def _close_numbers(self) -> None:
+        """A number that ended while it waited for another try: its last result is the final one."""
+        for _ in range(_CHUNKS):
+            if await self._store.campaigns.close_numbers() == 0:
+                break
 
     async def _remove_deleted(self) -> None:
         await self._store.campaigns.remove_deleted()

@@ -113,6 +113,11 @@ class World:
             return "0200007"
         return OK
 
+    def delete_number(self, campaign: Campaign) -> str:
+        if campaign.deleted:
+            return "0200007"
+        return "0200011" if campaign.standing == "executing" else OK
+
     # -- adding numbers ----------------------------------------------------------------------------------
 
     def add(self, campaign: Campaign, entries: Any, span: tuple[float, float]) -> set[str]:

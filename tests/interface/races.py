@@ -187,6 +187,38 @@ def blacklist_round(crowd: Crowd, rng: random.Random) -> int:
     return codes(began_before)["0200000"]
 
 
+def deletion_round(crowd: Crowd, rng: random.Random, gated: bool = True) -> None:
+    """Adds and deletes of one campaign at once: the answers' totals are those of one after the other.
+
+    Each answer leads from one total to the next, so as many lead to a total as from it, but for the ends.
+    """
+    face, vdn, half = crowd.face, rng.choice([OLD, NEW]), CLIENTS // 2
+    campaign = crowd.campaign(vdn)
+    first = [{"called": str(n), "customField": str(n % 4)} for n in range(20)]
+    assert face.add(campaign, first, vdn=vdn).code == "0200000"
+    adds = [
+        face.adding(campaign, [{"called": f"{n}*{k}", "customField": str(n % 4)} for k in range(5)], vdn=vdn)
+        for n in range(half)
+    ]
+    path = f"{vdn}/calldata/{campaign}/delete"
+    deletes = [
+        face.request("POST", path, {"customField": str(n % 4), "archiveHistory": n % 2}, vdn=vdn)
+        for n in range(half)
+    ]
+    requests = adds + deletes
+    rng.shuffle(requests)
+    answers = crowd.at_once(requests, [campaign] if gated else ())
+    assert codes(answers) == {"0200000": CLIENTS}
+    told = [answer.json["returnObject"] for answer in answers]
+    gone = sum(one.get("deleted", 0) for one in told)
+    incomplete = face.sql.value("SELECT incomplete FROM campaign WHERE campaign_id = $1", campaign)
+    kept = [row["state"] for row in face.contacts(campaign)]
+    assert incomplete == kept.count("ready") == 20 + 5 * half - gone
+    after = Counter(one["totalSize"] for one in told)
+    before = Counter(one["totalSize"] + one.get("deleted", -5) for one in told)
+    assert before + Counter([incomplete]) == after + Counter([20])
+
+
 def replay_round(
     crowd: Crowd, rng: random.Random, gated: bool = True, second: bool = False, keyed: bool = False
 ) -> None:

@@ -240,6 +240,23 @@ class Interface(RuleBasedStateMachine):
         else:
             self.replayed(request, told.answer)
 
+    @rule(pick=CAMPAIGN, called=st.sampled_from("1234567"), archive=st.sampled_from([0, 1]))
+    def delete_number(self, pick: int, called: str, archive: int) -> None:
+        campaign = self.some(pick)
+        foretold = self.world.delete_number(campaign)
+        body = {"called": called, "archiveHistory": archive}
+        answer = self.call("POST", f"/calldata/{campaign.id}/delete", body)
+        assert answer.code == foretold, answer.desc
+        self.touched = campaign
+        if foretold != OK:
+            return
+        meant = [number for number in campaign.numbers if number.called == called and not number.done]
+        campaign.numbers = [number for number in campaign.numbers if archive or number not in meant]
+        for number in meant:
+            number.done = True
+        told = {"deleted": len(meant), "totalSize": campaign.incomplete}
+        assert answer.json["returnObject"] == told
+
     @rule(picks=st.lists(CAMPAIGN, min_size=1, max_size=4), numbers=NUMBERS, passed=PASSED)
     def add_to_some(self, picks: list[int], numbers: list[str], passed: str) -> None:
         for pick in picks:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from face import Face, Server
-from races import CLIENTS, Crowd, blacklist_round, limit_round, replay_round, second_round
+from races import CLIENTS, Crowd, blacklist_round, deletion_round, limit_round, replay_round, second_round
 
 PROCESSES = 3
 ROUNDS = [pytest.param(4, id="few"), pytest.param(60, id="many", marks=pytest.mark.long)]
@@ -45,6 +45,12 @@ def test_a_blacklist_entry_committed_before_a_request_begins_is_seen(crowd: Crow
     accepted = [blacklist_round(crowd, random.Random(f"{rounds} {seed}")) for seed in range(rounds)]
     assert sum(accepted) > 0
     assert max(accepted) <= CLIENTS // 2
+
+
+@pytest.mark.parametrize("rounds", ROUNDS)
+def test_adds_and_deletes_at_once_count_right(crowd: Crowd, rounds: int) -> None:
+    for seed in range(rounds):
+        deletion_round(crowd, random.Random(seed), gated=seed % 2 == 0)
 
 
 @pytest.mark.parametrize("rounds", ROUNDS)

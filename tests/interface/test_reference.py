@@ -10,8 +10,17 @@ import pytest
 from outdial.errors import Code
 from outdial.intake import MAX_ENTRIES, MAX_INCOMPLETE
 from outdial.web.app import ROUTES, V2_ROUTES
-from outdial.wire import blacklist, campaign_body, campaigns, numbers, retry, special_dates
-from outdial.wire.fields import Integer, LocalTime, OneOf, Positive, Text
+from outdial.wire import (
+    blacklist,
+    campaign_body,
+    campaigns,
+    number_deletion,
+    numbers,
+    results,
+    retry,
+    special_dates,
+)
+from outdial.wire.fields import Integer, LocalDay, LocalTime, OneOf, Positive, Text
 
 REFERENCE = Path(__file__).resolve().parents[2] / "docs" / "reference"
 NEVER = {"02000004", "02000005", "02000008", "02000010", "02000011"}
@@ -39,8 +48,8 @@ def test_every_code_that_is_never_earned_has_its_reason() -> None:
 def routes() -> set[tuple[str, str]]:
     found = set()
     for before, route in [("", one) for one in ROUTES] + [("v2: ", one) for one in V2_ROUTES]:
-        values = iter(("{vdnId}", "{campaignId}", "{id}"))
-        path = "/".join(next(values) if part == b"*" else part.decode() for part in route.path)
+        values = iter(route.names)
+        path = "/".join(f"{{{next(values)}}}" if part == b"*" else part.decode() for part in route.path)
         found |= {(method.decode(), before + path) for method in route.handlers}
     return found
 
@@ -55,9 +64,11 @@ def section(method: str, path: str) -> str:
     return rest.partition("\n### ")[0]
 
 
-Rule = Text | Integer | OneOf | LocalTime | Positive
+Rule = Text | Integer | OneOf | LocalDay | LocalTime | Positive
 RESOURCES = {
     "numbers": (numbers, "### POST {vdnId}/calldata/{campaignId}", 7),
+    "deleting numbers": (number_deletion, "### POST {vdnId}/calldata/{campaignId}/delete", 7),
+    "results": (results, "### POST {vdnId}/callresult/{campaignId}", 7),
     "campaigns": (campaign_body, "## Campaigns", 21),
     "deleting campaigns": (campaigns, "### DELETE {vdnId}/{campaignId}", 1),
     "retry policy": (retry, "## Retry policy", 10),

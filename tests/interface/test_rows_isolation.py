@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import count
 from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
 from face import ABSENT, NEW, OLD, OTHER, Answer, Face, new_campaign
@@ -18,6 +19,8 @@ _names = count(1)
 V2 = "/rest/isales/v2/openapi/campaigns"
 ON_A_CAMPAIGN: dict[str, Operation] = {
     "add numbers": ("POST", "{vdn}/calldata/{campaign}", {"callDataList": [{"called": "1"}]}),
+    "delete numbers": ("POST", "{vdn}/calldata/{campaign}/delete", {"called": "1"}),
+    "query results": ("POST", "{vdn}/callresult/{campaign}", None),
     "query one": ("GET", "{vdn}/{campaign}", None),
     "pause": ("PUT", "{vdn}/{campaign}/pause", None),
     "resume": ("PUT", "{vdn}/{campaign}/resume", None),
@@ -80,6 +83,36 @@ def test_another_vdn_in_the_path_is_401(face: Face, name: str) -> None:
         nobodys = ask(face, name, 7777, campaign, key=OLD)
     face.refuses(theirs, "0200001", status=401, says="authentication failed")
     assert theirs.same == nobodys.same
+
+
+@EDITIONS
+def test_another_vdns_call_is_a_call_that_is_not_there(face: Face, vdn: int) -> None:
+    """Byte for byte; its own VDN sees it."""
+    theirs = ended_call(face, OTHER, face.campaign(OTHER))
+    answer = face.call("GET", f"{vdn}/callresultdetail/{theirs}", vdn=vdn)
+    face.refuses(answer, "0200007", says="callId: no such call that has ended in this VDN")
+    assert answer.same == face.call("GET", f"{vdn}/callresultdetail/{uuid4()}", vdn=vdn).same
+    assert answer.same == face.call("GET", f"{vdn}/callresultdetail/no-call", vdn=vdn).same
+    assert face.call("GET", f"{OTHER}/callresultdetail/{theirs}", vdn=OTHER).code == "0200000"
+
+
+def test_a_call_of_another_vdn_in_the_path_is_401(face: Face) -> None:
+    theirs = ended_call(face, OTHER, face.campaign(OTHER))
+    known = face.call("GET", f"{OTHER}/callresultdetail/{theirs}", key=face.keys[OLD])
+    nobodys = face.call("GET", f"7777/callresultdetail/{theirs}", key=face.keys[OLD])
+    face.refuses(known, "0200001", status=401, says="authentication failed")
+    assert known.same == nobodys.same
+
+
+def ended_call(face: Face, vdn: int, campaign: int) -> UUID:
+    made: UUID = face.sql.value(
+        "INSERT INTO attempt (vdn_id, attempt_id, campaign_id, contact_id, attempt_no, called, caller,"
+        " epoch, intent_at, ended_at, disposition) VALUES ($1, gen_random_uuid(), $2,"
+        " nextval('contact_id'), 1, '1', '1', 1, now(), now(), 'BUSY') RETURNING attempt_id",
+        vdn,
+        campaign,
+    )
+    return made
 
 
 def test_lists_and_blacklists_are_a_vdns_own(face: Face) -> None:

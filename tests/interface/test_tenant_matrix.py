@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from face import ABSENT, NEW, OLD, OTHER, Answer, Face, new_campaign
+from test_rows_isolation import ended_call
 
 from outdial.web.app import PREFIXES
 
@@ -56,6 +57,9 @@ class Row:
 
 MATRIX: dict[Key, Row] = {
     ("v1", "*/calldata/*", "POST"): Row(_always({"callDataList": [{"called": "1"}]})),
+    ("v1", "*/calldata/*/delete", "POST"): Row(_always({"all": 1})),
+    ("v1", "*/callresult/*", "POST"): Row(_always({"showDetail": 0, "pageNum": 1, "pageSize": 10})),
+    ("v1", "*/callresultdetail/*", "GET"): Row(),
     ("v1", "*", "POST"): Row(_named()),
     ("v1", "*", "GET"): Row(query="status=0&deviceType=0"),
     ("v1", "*/blocklist", "DELETE"): Row(),
@@ -80,6 +84,7 @@ MATRIX: dict[Key, Row] = {
     ("v2", "*/*", "PUT"): Row(_named(callerNo=CODES)),
 }
 ON_A_CAMPAIGN = [key for key in MATRIX if key[1].count("*") > 1]
+ON_A_CALL = ("v1", "*/callresultdetail/*", "GET")
 ON_A_DATE = [("v1", "*/holiday/*", "PUT"), ("v1", "*/holiday/*/*", "DELETE")]
 
 
@@ -98,7 +103,7 @@ def test_every_route_has_a_row() -> None:
 
 
 def ask(
-    face: Face, key: Key, vdn: int, campaign: int = 0, date: int = 0, *, by: int = 0, **said: Any
+    face: Face, key: Key, vdn: int, campaign: Any = 0, date: int = 0, *, by: int = 0, **said: Any
 ) -> Answer:
     """One operation. `by`: whose key signs; the VDN's own unless said."""
     version, path, method = key
@@ -109,14 +114,14 @@ def ask(
     return face.call(method, whole, body, vdn=vdn, query=MATRIX[key].query, key=face.keys[by or vdn])
 
 
-def own(face: Face, key: Key, vdn: int) -> tuple[int, int]:
-    """A campaign in the state that the operation wants, and a special date of it."""
+def own(face: Face, key: Key, vdn: int) -> tuple[Any, int]:
+    """A campaign in the state that the operation wants, or a call of it, and a special date of it."""
     campaign = face.campaign(vdn, state=MATRIX[key].state)
     body = {"name": f"o{next(_names)}", "type": 1, "week": "7"}
     made = face.call("POST", f"{vdn}/holiday/{campaign}", body, vdn=vdn)
     assert made.code == "0200000", made.desc
     date = face.sql.value("SELECT max(special_date_id) FROM special_date WHERE vdn_id = $1", vdn)
-    return campaign, int(date)
+    return ended_call(face, vdn, campaign) if key == ON_A_CALL else campaign, int(date)
 
 
 @pytest.mark.parametrize("vdn", [OLD, NEW], ids=["2023-09", "2025-11"])

@@ -37,6 +37,9 @@ ANALYZE
 HOT = ["admit", "stored_answer", "due_contacts", "lock_entries", "intend", "withdraw", "settle", "key"]
 HOT += ["lock_campaigns_of", "histories", "promote", "idle_contacts", "recyclable"]
 HOT += ["remember", "in_flight", "records_page", "next_due", "facts"]
+HOT += ["results_page", "results_of_session", "results_of_field"]
+HOT += ["ended_call", "close_contacts", "delete_contacts", "archive_contacts", "deletable_contacts"]
+HOT += ["being_called", "remove_results_of"]
 
 
 async def plan_of(sql: asyncpg.Connection, name: str) -> str:
@@ -109,6 +112,26 @@ async def test_the_claim_walks_the_due_index_in_order(sql: asyncpg.Connection) -
     plan = await plan_of(sql, "due_contacts")
     assert "Index Scan using contact_due on contact" in plan
     assert "Limit" in plan
+
+
+@pytest.mark.parametrize(
+    ("name", "index"),
+    [
+        ("results_page", "call_result_page"),
+        ("results_of_session", "call_result_session"),
+        ("results_of_field", "call_result_field"),
+    ],
+)
+@pytest.mark.parametrize("rows", ["SELECT", ROWS])
+async def test_a_page_of_results_is_counted_and_found_in_an_index_in_order(
+    sql: asyncpg.Connection, name: str, index: str, rows: str
+) -> None:
+    """Nothing is sorted but the page; whatever is skipped is no row of the table."""
+    await sql.execute(rows)
+    plan = await plan_of(sql, name)
+    assert len(re.findall(rf"Index (?:Only )?Scan using {index} on call_result", plan)) == 2, plan
+    assert plan.count("Sort  ") == 1, plan
+    assert plan.startswith("Sort"), plan
 
 
 async def test_the_promotion_walks_the_waiting_index_in_order(sql: asyncpg.Connection) -> None:

@@ -1,8 +1,9 @@
 """The command line. One module a resource; nothing heavy is imported before a command needs it.
 
-campaign, numbers   over the signed client (targets.py says which server); campaign_change,
+campaign, numbers, blacklist, results
+                    over the signed client (targets.py says which server); campaign_change,
                     campaign_why and special_dates hold more commands of campaign
-vdn, key, db, trunk, destination, flow, prompt, results, records, audit, erase
+vdn, key, db, trunk, destination, flow, prompt, undelivered, records, audit, erase
                     administration in the store (store_access.py opens it)
 server, doctor      serve and dev; doctor (checks.py says what it looks at)
 output, failures, examples   what is printed, how a command ends, what --help ends with
@@ -21,6 +22,7 @@ import typer
 from outdial import __version__
 from outdial.cli import (
     audit,
+    blacklist,
     campaign,
     campaign_why,
     db,
@@ -32,15 +34,16 @@ from outdial.cli import (
     numbers,
     prompt,
     records,
-    results,
     server,
     special_dates,
     trunk,
+    undelivered,
     vdn,
 )
 from outdial.cli.examples import examples
 from outdial.cli.failures import EXIT_OK, Failure, as_failures
-from outdial.cli.output import visible
+from outdial.cli.output import print_done, visible
+from outdial.cli.targets import Json
 
 PROGRAM = "outdial"
 
@@ -59,6 +62,7 @@ app.add_typer(server.app)
 campaign.app.add_typer(special_dates.app, name="special-dates")
 app.add_typer(campaign_why.app, name="campaign")
 app.add_typer(numbers.app, name="numbers")
+app.add_typer(blacklist.app, name="blacklist")
 app.add_typer(vdn.app, name="vdn")
 app.add_typer(key.app, name="key")
 app.add_typer(key.app, name="keys", hidden=True)  # the same group
@@ -67,7 +71,7 @@ app.add_typer(trunk.app, name="trunk")
 app.add_typer(destination.app, name="destination")
 app.add_typer(flow.app, name="flow")
 app.add_typer(prompt.app, name="prompt")
-app.add_typer(results.app, name="results")
+app.add_typer(undelivered.app, name="results")
 app.add_typer(records.app, name="records")
 app.add_typer(audit.app, name="audit")
 app.add_typer(erase.app)
@@ -90,19 +94,19 @@ def _root(
 ) -> None:
     """An open server for outbound call campaigns, with the CC-iSales REST interface.
 
-    Begin with `outdial dev`: all of it on loopback. Commands over the interface (campaign, numbers) take
-    OUTDIAL_URL, OUTDIAL_AK, OUTDIAL_SK and OUTDIAL_VDN; administration (vdn, key, db, trunk,
-    destination, flow, prompt, results, records, audit, erase, doctor, campaign end, campaign why) takes
-    OUTDIAL_DATA or OUTDIAL_DATABASE.
+    Begin with `outdial dev`: all of it on loopback. Commands over the interface (campaign, numbers,
+    blacklist, results list, results show) take OUTDIAL_URL, OUTDIAL_AK, OUTDIAL_SK and OUTDIAL_VDN;
+    administration (vdn, key, db, trunk, destination, flow, prompt, records, audit, erase, doctor, results
+    undelivered, results resend, campaign end, campaign why) takes OUTDIAL_DATA or OUTDIAL_DATABASE.
     """
     if context.invoked_subcommand is None:
         print(context.get_help())
 
 
-@app.command(epilog=examples("outdial version"))
-def version() -> None:
+@app.command(epilog=examples("outdial version", "outdial version --json"))
+def version(*, json: Json = False) -> None:
     """Print the version."""
-    _print_version(True)
+    print_done(f"{PROGRAM} {__version__}", {"version": __version__}, json=json)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -10,11 +10,13 @@ import typer
 
 from outdial.cli.examples import examples
 from outdial.cli.failures import WrongUsage
-from outdial.cli.output import for_person, note, print_facts, print_json, print_rows
+from outdial.cli.output import for_person, note, print_done, print_facts, print_json, print_rows
 from outdial.cli.store_access import OfVdn, StoreOptions, administer, with_store
 from outdial.cli.targets import CampaignId, Json, ServerOptions, connected, with_server
 
-app = typer.Typer(help="Campaigns: create, modify, list, show, retry, special dates, start, pause, end, why.")
+app = typer.Typer(
+    help="Campaigns: create, modify, list, show, retry, special dates, start, pause, end, delete, why."
+)
 
 STATUS = {1: "draft", 2: "started", 3: "suspended", 4: "ended"}
 """The interface's status, in words (wire/campaign-api.md §3.1)."""
@@ -249,31 +251,48 @@ def _windows(kind: str, fields: dict[str, str | None]) -> str:
 
 @app.command(epilog=examples("outdial campaign start 46"))
 @with_server
-def start(*, campaign: CampaignId, server: ServerOptions) -> None:
+def start(
+    *,
+    campaign: CampaignId,
+    server: ServerOptions,
+    json: Json = False,
+) -> None:
     """Start a draft, or go on with a paused campaign (the same as resume)."""
-    _resume(campaign, server)
+    with connected(server) as client:
+        client.resume(campaign)
+    _tell(campaign, "started", json=json)
 
 
 @app.command(epilog=examples("outdial campaign resume 46"))
 @with_server
-def resume(*, campaign: CampaignId, server: ServerOptions) -> None:
+def resume(
+    *,
+    campaign: CampaignId,
+    server: ServerOptions,
+    json: Json = False,
+) -> None:
     """Go on with a paused campaign, or start a draft (the same as start)."""
-    _resume(campaign, server)
-
-
-def _resume(campaign: int, server: ServerOptions) -> None:
     with connected(server) as client:
         client.resume(campaign)
-    print(f"campaign {campaign} started")
+    _tell(campaign, "started", json=json)
+
+
+def _tell(campaign: int, word: str, *, json: bool) -> None:
+    print_done(f"campaign {campaign} {word}", {"id": campaign, "done": word}, json=json)
 
 
 @app.command(epilog=examples("outdial campaign pause 46"))
 @with_server
-def pause(*, campaign: CampaignId, server: ServerOptions) -> None:
+def pause(
+    *,
+    campaign: CampaignId,
+    server: ServerOptions,
+    json: Json = False,
+) -> None:
     """Pause a started campaign: no new call leaves later than 1 s after this; running calls finish."""
     with connected(server) as client:
         client.pause(campaign)
-    print(f"campaign {campaign} paused")
+    _tell(campaign, "paused", json=json)
 
 
 @app.command(epilog=examples("outdial campaign end 46 --vdn 1 --data /srv/outdial"))
@@ -283,9 +302,28 @@ def end(
     campaign: CampaignId,
     vdn: OfVdn,
     options: StoreOptions,
+    json: Json = False,
 ) -> None:
     """End a campaign for good, with all its incomplete numbers (administration; needs the store)."""
     from outdial.service import Service
 
     administer(options, lambda store: Service(store).end_campaign(vdn, campaign))
-    print(f"campaign {campaign} ended")
+    _tell(campaign, "ended", json=json)
+
+
+@app.command(epilog=examples("outdial campaign delete 46", "outdial campaign delete 46 --archive"))
+@with_server
+def delete(
+    *,
+    campaign: CampaignId,
+    archive: Annotated[
+        bool,
+        typer.Option("--archive", help="Keep its results as history: `outdial results list` finds them."),
+    ] = False,
+    server: ServerOptions,
+    json: Json = False,
+) -> None:
+    """Delete a campaign that is not started, with its numbers and results."""
+    with connected(server) as client:
+        client.delete_campaign(campaign, archive_history=archive)
+    _tell(campaign, "deleted", json=json)

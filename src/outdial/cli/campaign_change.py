@@ -12,7 +12,7 @@ import typer
 from outdial.cli.campaign import app, instant, schedule, wire_time
 from outdial.cli.examples import examples
 from outdial.cli.failures import WrongUsage
-from outdial.cli.output import print_facts, print_json
+from outdial.cli.output import print_done, print_facts, print_json
 from outdial.cli.targets import CampaignId, Json, ServerOptions, connected, with_server
 
 __all__ = ["app", "modify", "retry"]
@@ -57,6 +57,7 @@ def modify(
         int | None, typer.Option(metavar="N", help="Calls at the same time, at most.")
     ] = None,
     server: ServerOptions,
+    json: Json = False,
 ) -> None:
     """Modify a campaign that is not ended, also while it runs; what no option names stays."""
     hours = _hours(window, special_window)
@@ -80,7 +81,7 @@ def modify(
             kept = {name: value for name, value in body["scheduleParam"].items() if not name.startswith(kind)}
             body["scheduleParam"] = kept | fields
         client.modify_campaign(campaign, body)
-    print(f"campaign {campaign} modified")
+    print_done(f"campaign {campaign} modified", {"id": campaign, "done": "modified"}, json=json)
 
 
 def _hours(window: list[str] | None, special_window: list[str] | None) -> dict[str, dict[str, str]]:

@@ -10,7 +10,7 @@ import typer
 
 from outdial.cli.examples import examples
 from outdial.cli.failures import Refused, WrongUsage
-from outdial.cli.output import instant, print_json, print_rows
+from outdial.cli.output import instant, print_done, print_json, print_rows
 from outdial.cli.store_access import OfVdn, StoreOptions, administer, read_file, with_store
 from outdial.cli.targets import HIGHEST_VDN, Json
 from outdial.cli.vdn import known
@@ -220,6 +220,7 @@ def remove(
     name: FlowName,
     vdn: OfVdn,
     options: StoreOptions,
+    json: Json = False,
 ) -> None:
     """Remove a flow. Refused while started campaigns use it: pause or end them first."""
     from outdial.store.flows import StillUsed
@@ -234,7 +235,7 @@ def remove(
         raise Refused(f"flow {name} is in use: {', '.join(error.by)}; pause or end them first") from error
     if not removed:
         raise _no_such_flow(vdn)
-    print(f"flow {name} removed")
+    print_done(f"flow {name} removed", {"removed": name}, json=json)
 
 
 def _no_such_flow(vdn: int) -> Refused:

@@ -12,7 +12,7 @@ import typer
 
 from outdial.cli.examples import examples
 from outdial.cli.failures import Refused, WrongUsage
-from outdial.cli.output import for_person, instant, note, print_facts, print_json, print_rows
+from outdial.cli.output import for_person, instant, note, print_done, print_facts, print_json, print_rows
 from outdial.cli.store_access import OfVdn, StoreOptions, administer, with_store
 from outdial.cli.targets import Json
 from outdial.cli.vdn import no_such_vdn
@@ -87,11 +87,12 @@ def revoke(
     *,
     ak: Annotated[str, typer.Argument(metavar="AK", help="The access key.")],
     options: StoreOptions,
+    json: Json = False,
 ) -> None:
     """Revoke an access key for good: within a second no process takes it any more."""
     if administer(options, lambda store: store.vdns.revoke_key(ak)) is None:
         raise Refused("there is no such access key; `outdial key list --vdn N` lists them")
-    print(f"key {ak} revoked")
+    print_done(f"key {ak} revoked", {"ak": ak, "done": "revoked"}, json=json)
 
 
 @app.command("rotate-master", epilog=examples("outdial keys rotate-master --data /srv/outdial"))

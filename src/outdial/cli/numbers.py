@@ -1,4 +1,4 @@
-"""`outdial numbers add`: numbers into a campaign, 20 a request and a second apart, as the contract asks."""
+"""`outdial numbers`: into a campaign, 20 a request and a second apart as the contract asks, and out of it."""
 
 from __future__ import annotations
 
@@ -6,28 +6,25 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from outdial.cli.examples import examples
 from outdial.cli.failures import EXIT_INTERRUPTED, Failure, WrongUsage
-from outdial.cli.output import print_json
+from outdial.cli.output import print_done, print_json
 from outdial.cli.targets import CampaignId, Json, ServerOptions, connected, failure_of, with_server
 
 if TYPE_CHECKING:
     from outdial.client import BlockingClient, Chunk
 
-app = typer.Typer(help="Outbound numbers: add them to a campaign.")
+app = typer.Typer(help="Outbound numbers: add them to a campaign, delete them.")
 
 STDIN = "-"
 ONE_REQUEST = 20
 """Numbers that are one request."""
-
-
-@app.callback()
-def _group() -> None:
-    """Outbound numbers: add them to a campaign."""
+RECYCLED = {"until": "1", "on": "2", "at": "3"}
+"""`recycleType`, in words."""
 
 
 @dataclass
@@ -172,3 +169,64 @@ def _shown(progress: Progress) -> Iterator[Callable[[], None]]:
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=progress.given)
         yield lambda: bar.update(task, completed=progress.added)
+
+
+@app.command(
+    epilog=examples(
+        "outdial numbers delete 46 --called 80001",
+        "outdial numbers delete 46 --custom-field north --archive",
+        "outdial numbers delete 46 --recycle-time '2030-03-01 00:00:00' --recycled until",
+        "outdial numbers delete 46 --all",
+    )
+)
+@with_server
+def delete(
+    *,
+    campaign: CampaignId,
+    called: Annotated[str | None, typer.Option(metavar="NUMBER", help="Numbers called so.")] = None,
+    session_id: Annotated[
+        str | None, typer.Option(metavar="ID", help="Numbers with this session id.")
+    ] = None,
+    custom_field: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Numbers with this field of your own.")
+    ] = None,
+    recycle_time: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="By recycle time, 'yyyy-mm-dd hh:mm:ss' in the VDN's time zone."),
+    ] = None,
+    recycled: Annotated[
+        Literal["until", "on", "at"],
+        typer.Option(
+            metavar="until|on|at",
+            help="Recycle times up to the end of that day, on that day, or exactly then.",
+        ),
+    ] = "at",
+    every: Annotated[bool, typer.Option("--all", help="Every number.")] = False,
+    archive: Annotated[
+        bool, typer.Option("--archive", help="Keep them as history; they are never called again.")
+    ] = False,
+    server: ServerOptions,
+    json: Json = False,
+) -> None:
+    """Delete numbers of a campaign that is not executing: those that every option given fits.
+
+    A number that is being called, or is done, is left.
+    """
+    given = {
+        "called": called,
+        "sessionId": session_id,
+        "customField": custom_field,
+        "recycleTime": recycle_time,
+        "recycleType": RECYCLED[recycled] if recycle_time is not None else None,
+    }
+    body: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if bool(body) is every:
+        raise WrongUsage(
+            "--called, --session-id, --custom-field, --recycle-time: at least one, or --all alone"
+        )
+    body |= {"archiveHistory": int(archive)} | ({"all": 1} if every else {})
+    with connected(server) as client:
+        done = client.delete_numbers(campaign, body)
+    left = f"{done.total_size} incomplete in campaign {campaign}"
+    document = {"deleted": done.deleted, "totalSize": done.total_size}
+    print_done(f"{done.deleted} numbers deleted; {left}", document, json=json)

@@ -28,6 +28,14 @@ def print_json(document: Any, *, indent: int | None = None) -> None:
     print(json.dumps(document, indent=indent))
 
 
+def print_done(sentence: str, document: dict[str, Any], *, json: bool) -> None:
+    """What a command has done: a sentence, or with `json` a document."""
+    if json:
+        print_json(document)
+    else:
+        print(sentence)
+
+
 def print_rows(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """A table with headings on a terminal; else a line per row, tab-separated, without headings."""
     shown = [[visible(value) for value in row] for row in rows]

@@ -9,7 +9,7 @@ import typer
 
 from outdial.cli.examples import examples
 from outdial.cli.failures import Refused
-from outdial.cli.output import instant, print_json, print_rows
+from outdial.cli.output import instant, print_done, print_json, print_rows
 from outdial.cli.store_access import OfVdn, StoreOptions, administer, read_file, with_store
 from outdial.cli.targets import Json
 from outdial.cli.vdn import known
@@ -91,6 +91,7 @@ def remove(
     name: PromptName,
     vdn: OfVdn,
     options: StoreOptions,
+    json: Json = False,
 ) -> None:
     """Remove a prompt. Refused while a flow plays it."""
     from outdial.store.flows import StillUsed
@@ -105,4 +106,4 @@ def remove(
         raise Refused(f"prompt {name} is in use: {', '.join(error.by)}; change that first") from error
     if not removed:
         raise Refused(f"VDN {vdn} has no such prompt; `outdial prompt list --vdn {vdn}` lists them")
-    print(f"prompt {name} removed")
+    print_done(f"prompt {name} removed", {"removed": name}, json=json)

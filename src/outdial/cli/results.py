@@ -1,102 +1,103 @@
-"""`outdial results`: results that their receiver has not taken, in the store."""
+"""`outdial results`: how calls ended, over the interface; undelivered.py has what waits for its receiver."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
-from uuid import UUID
+from typing import Annotated, Any
 
 import typer
 
 from outdial.cli.examples import examples
-from outdial.cli.failures import Refused, WrongUsage
-from outdial.cli.output import instant, print_json, print_rows
-from outdial.cli.store_access import OfVdn, StoreOptions, administer, with_store
-from outdial.cli.targets import Json
+from outdial.cli.output import print_facts, print_json, print_rows
+from outdial.cli.targets import CampaignId, Json, ServerOptions, connected, with_server
 
-if TYPE_CHECKING:
-    from outdial.store.results import Undelivered
+app = typer.Typer(help="Results: list and show them, and those that their receiver has not taken.")
 
-app = typer.Typer(help="Undelivered results (administration).")
+PAGE, DETAIL_PAGE = 500, 100
+"""Rows of a page of final results, and of calls (wire/data-api.md §6.1)."""
 
-COLUMNS = ("result", "campaign", "disposition", "failed pushes", "next push (UTC)", "last error", "receiver")
-FIELDS = ("resultId", "campaignId", "disposition", "pushes", "dueAt", "lastError", "url", "createdAt")
+_COLUMNS = ("called", "time", "status", "failCode", "session", "call")
+_STATUS = {5: "failed", 6: "succeeded"}
 
 
 @app.command(
+    "list",
     epilog=examples(
-        "outdial results undelivered --vdn 1 --data /srv/outdial",
-        "outdial results undelivered --vdn 1 --limit 10000 --json",
-    )
+        "outdial results list 46",
+        "outdial results list 46 --session-id order-17 --calls",
+        "outdial results list 46 --begin 2030-03-01 --end 2030-03-08 --json",
+    ),
 )
-@with_store
-def undelivered(
+@with_server
+def list_(
     *,
-    vdn: OfVdn,
-    limit: Annotated[
-        int, typer.Option(metavar="N", min=1, max=1_000_000, help="The most that are listed, oldest first.")
-    ] = 100,
-    options: StoreOptions,
-    json: Json = False,
-) -> None:
-    """List results whose push has failed at least once.
-
-    One without a next push has used up the documented pushes: `outdial results resend` starts them afresh.
-    """
-    found = [
-        _row(result)
-        for result in administer(options, lambda store: store.results.undelivered(vdn, limit=limit))
-    ]
-    if json:
-        print_json([dict(zip(FIELDS, row, strict=True)) for row in found])
-    else:
-        print_rows(COLUMNS, (row[: len(COLUMNS)] for row in found))
-
-
-def _row(result: Undelivered) -> tuple[str | int | None, ...]:
-    return (
-        str(result.result_id),
-        result.campaign_id,
-        result.disposition.value,
-        result.pushes,
-        instant(result.due_at),
-        result.last_error,
-        result.url,
-        instant(result.created_at),
-    )
-
-
-@app.command(
-    epilog=examples(
-        "outdial results resend --vdn 1 --data /srv/outdial",
-        "outdial results resend --vdn 1 2f1c9a5e-8f0e-4c57-9a55-0d6f3b7f1c11 --data /srv/outdial",
-    )
-)
-@with_store
-def resend(
-    *,
-    vdn: OfVdn,
-    result_ids: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="RESULT_ID", help="The results; without any: all undelivered.", show_default=False
-        ),
+    campaign: CampaignId,
+    session_id: Annotated[
+        str | None, typer.Option(metavar="ID", help="Only of numbers with this session id.")
     ] = None,
-    options: StoreOptions,
+    custom_field: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Only of numbers with this field of your own.")
+    ] = None,
+    begin: Annotated[
+        str | None,
+        typer.Option(metavar="DAY", help="Calls from this day on, yyyy-mm-dd in the VDN's time zone."),
+    ] = None,
+    end: Annotated[
+        str | None, typer.Option(metavar="DAY", help="Calls before this day, at most 30 days later.")
+    ] = None,
+    calls: Annotated[
+        bool, typer.Option("--calls", help="Every call, not only the last one of each number.")
+    ] = False,
+    server: ServerOptions,
     json: Json = False,
 ) -> None:
-    """Start the pushes of undelivered results afresh; the running server sends them."""
-    ids = _ids(result_ids or [])
-    count = administer(options, lambda store: store.results.send_again(vdn, ids or None))
+    """List the results of a campaign, oldest call first: one for each number that is done."""
+    given = {"sessionId": session_id, "customField": custom_field, "beginTime": begin, "endTime": end}
+    size = DETAIL_PAGE if calls else PAGE
+    body: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    body |= {"showDetail": int(calls), "pageSize": size}
+    found: list[dict[str, Any]] = []
+    with connected(server) as client:
+        while len(found) % size == 0:
+            page = client.list_results(campaign, body | {"pageNum": len(found) // size + 1}).results
+            found += [dict(one.raw) for one in page]
+            if not page:
+                break
     if json:
-        print_json({"resent": count})
+        print_json(found)
     else:
-        print(f"{count} results will be pushed again")
-    if count < len(ids):
-        raise Refused(f"{len(ids) - count} of the {len(ids)} are unknown, delivered, or have not failed yet")
+        print_rows(_COLUMNS, map(_row, found))
 
 
-def _ids(texts: list[str]) -> list[UUID]:
-    try:
-        return sorted({UUID(text) for text in texts})
-    except ValueError:
-        raise WrongUsage("RESULT_ID: must be an id as `outdial results undelivered` prints it") from None
+def _row(result: dict[str, Any]) -> tuple[object, ...]:
+    status = _STATUS.get(result["callStatus"], result["callStatus"])
+    code, session_id = result["failCode"], result["sessionId"]
+    return result["called"], result["callTimeStr"], status, code, session_id, result["callId"]
+
+
+@app.command(epilog=examples("outdial results show 2f1c9a5e-8f0e-4c57-9a55-0d6f3b7f1c11"))
+@with_server
+def show(
+    *,
+    call: Annotated[
+        str, typer.Argument(metavar="CALL", help="The call's id, as `outdial results list` prints it.")
+    ],
+    server: ServerOptions,
+    json: Json = False,
+) -> None:
+    """Show one call that has ended: when it rang, was answered and ended, and how."""
+    with connected(server) as client:
+        found = client.show_call(call).raw
+    if json:
+        print_json(found)
+        return
+    print_facts(
+        [
+            ("called", found["called"]),
+            ("ringing", found["ackBeginTime"]),
+            ("answered", found["callBeginTime"]),
+            ("ended", found["callEndTime"]),
+            ("status", _STATUS.get(int(found["callStatus"]), found["callStatus"])),
+            ("failCode", found["failCode"]),
+            ("call", found["callId"]),
+        ]
+    )

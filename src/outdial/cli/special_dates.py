@@ -10,7 +10,7 @@ import typer
 
 from outdial.cli.examples import examples
 from outdial.cli.failures import WrongUsage
-from outdial.cli.output import print_json, print_rows
+from outdial.cli.output import print_done, print_json, print_rows
 from outdial.cli.targets import CampaignId, Json, ServerOptions, connected, with_server
 
 app = typer.Typer(help="Special dates of a campaign: list, add, remove.")
@@ -117,10 +117,13 @@ def remove(
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="All of the campaign.")] = False,
     server: ServerOptions,
+    json: Json = False,
 ) -> None:
     """Take a special date, or all, from a campaign; other campaigns keep theirs."""
     if (special_date is None) is not every:
         raise WrongUsage("ID or --all: one of them")
     with connected(server) as client:
         client.delete_special_dates(campaign, special_date)
-    print(f"campaign {campaign}: {'all special dates' if every else f'special date {special_date}'} removed")
+    what = "all special dates" if special_date is None else f"special date {special_date}"
+    document = {"campaignId": campaign, "removed": special_date}
+    print_done(f"campaign {campaign}: {what} removed", document, json=json)

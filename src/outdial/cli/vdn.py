@@ -11,7 +11,7 @@ import typer
 
 from outdial.cli.examples import examples
 from outdial.cli.failures import Refused, WrongUsage
-from outdial.cli.output import for_person, note, print_json, print_rows
+from outdial.cli.output import for_person, note, print_done, print_json, print_rows
 from outdial.cli.store_access import StoreOptions, VdnId, administer, with_store
 from outdial.cli.targets import Json
 
@@ -220,6 +220,7 @@ def set_(
     keep_results: KeepResults = None,
     keep_records: KeepRecords = None,
     options: StoreOptions,
+    json: Json = False,
 ) -> None:
     """Change a VDN: what is given; the rest stays."""
     changes = _changes(time_zone, edition, max_active, recycle, trunk_group)
@@ -237,7 +238,7 @@ def set_(
         )
     if not administer(options, lambda store: store.vdns.change(vdn, **changes)):
         raise no_such_vdn(vdn)
-    print(f"VDN {vdn} changed")
+    print_done(f"VDN {vdn} changed", {"vdn": vdn, "done": "changed"}, json=json)
 
 
 @app.command(

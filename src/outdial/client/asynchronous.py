@@ -6,6 +6,7 @@ import os
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
+from urllib.parse import quote
 
 from outdial.client import results
 from outdial.client.environment import place
@@ -26,6 +27,9 @@ from outdial.client.results import (
     Campaign,
     CampaignPage,
     CampaignSummary,
+    DeletedNumbers,
+    EndedCall,
+    ResultPage,
     RetryPolicy,
     SpecialDate,
 )
@@ -220,6 +224,24 @@ class Client:
         """Delete a campaign that is not started; `archive_history` keeps its numbers and results."""
         body = {"archiveHistory": int(archive_history)}
         await self._do("DELETE", f"{self._root}/{campaign_id}", body=body)
+
+    async def delete_numbers(self, campaign_id: int, body: Mapping[str, Any]) -> DeletedNumbers:
+        """Delete the numbers of a campaign that every filter in `body` fits; `all` 1 means every number."""
+        found = await self._do("POST", f"{self._root}/calldata/{campaign_id}/delete", body=body)
+        return _read(found, results.deleted_numbers)
+
+    # -- results -------------------------------------------------------------------------------------------
+
+    async def list_results(self, campaign_id: int, body: Mapping[str, Any]) -> ResultPage:
+        """Query a page of a campaign's results (`pageNum`, `pageSize`), oldest call first."""
+        return _read(
+            await self._ask("POST", f"{self._root}/callresult/{campaign_id}", body=body), results.result_page
+        )
+
+    async def show_call(self, call_id: str) -> EndedCall:
+        """Query one call that has ended."""
+        found = await self._ask("GET", f"{self._root}/callresultdetail/{quote(call_id, safe='')}")
+        return _read(found, results.ended_call)
 
     # -- retry policy, special dates -----------------------------------------------------------------------
 

@@ -94,6 +94,45 @@ class BlacklistPage:
     total: int
 
 
+@dataclass(frozen=True, slots=True)
+class DeletedNumbers:
+    """How many numbers were deleted, and how many incomplete ones the campaign still has."""
+
+    deleted: int
+    total_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class CallResult:
+    """How one call of a number ended. `call_id` is for `show_call`; `status` 6 succeeded, 5 failed."""
+
+    called: str
+    session_id: str | None
+    call_id: str | None
+    status: int
+    fail_code: str | None
+    raw: Mapping[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ResultPage:
+    """One page of a campaign's results; `total` counts those of all pages."""
+
+    results: list[CallResult]
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class EndedCall:
+    """One call that has ended; its times are in `raw`."""
+
+    called: str
+    call_id: str
+    status: int
+    fail_code: str | None
+    raw: Mapping[str, Any] = field(repr=False)
+
+
 _PERIODS = {"0": "hour", "1": "day"}
 
 
@@ -161,6 +200,34 @@ def _special_date(raw: Mapping[str, Any]) -> SpecialDate:
         end=raw.get("endTime"),
         raw=raw,
     )
+
+
+def deleted_numbers(envelope: Mapping[str, Any]) -> DeletedNumbers:
+    """The answer of a delete of numbers."""
+    raw = envelope["returnObject"]
+    return DeletedNumbers(raw["deleted"], raw["totalSize"])
+
+
+def result_page(envelope: Mapping[str, Any]) -> ResultPage:
+    """The answer of the query of results."""
+    return ResultPage([_call_result(raw) for raw in envelope["data"]], envelope["totalCount"])
+
+
+def _call_result(raw: Mapping[str, Any]) -> CallResult:
+    return CallResult(
+        called=raw["called"],
+        session_id=raw["sessionId"],
+        call_id=raw["callId"],
+        status=int(raw["callStatus"]),
+        fail_code=raw["failCode"],
+        raw=raw,
+    )
+
+
+def ended_call(envelope: Mapping[str, Any]) -> EndedCall:
+    """The answer of the query of one call."""
+    raw = envelope["data"]
+    return EndedCall(raw["called"], raw["callId"], int(raw["callStatus"]), raw["failCode"], raw)
 
 
 def blacklist_page(envelope: Mapping[str, Any]) -> BlacklistPage:

@@ -53,6 +53,21 @@ class CampaignFilter:
 
 
 @dataclass(frozen=True, slots=True)
+class ContactFilter:
+    """Which numbers of a campaign are meant; None means any. All that is given must fit.
+
+    The recycle time lies in `[recycle_from, recycle_until)`; where `has_recycle`, there must be one.
+    """
+
+    session_id: str | None = None
+    called: str | None = None
+    custom_field: str | None = None
+    recycle_from: datetime | None = None
+    recycle_until: datetime | None = None
+    has_recycle: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
     """A campaign's contacts by state; those that retention removed are done."""
 
@@ -144,16 +159,36 @@ class Campaigns:
         return [(row["vdn_id"], row["campaign_id"], row["contact_ids"]) for row in rows]
 
     async def remove_deleted(self) -> int:
-        """Remove a part of what deleted campaigns left; returns how many contacts went."""
+        """Remove a part of what deleted campaigns left: numbers, then results, then themselves; how many."""
         gone = 0
         for row in await self._db.fetch("deleted_campaigns"):
             async with self._db.transaction() as tx:
                 status = await tx.execute("remove_contacts", row["vdn_id"], row["campaign_id"])
                 count = int(status.split()[-1])
                 if count == 0:
+                    status = await tx.execute("remove_results_of", row["vdn_id"], row["campaign_id"])
+                    count = int(status.split()[-1])
+                if count == 0:
                     await tx.execute("remove_campaign", row["vdn_id"], row["campaign_id"])
             gone += count
         return gone
+
+    async def close_numbers(self) -> int:
+        """Mark the last results of numbers that ended while they waited for another try; how many numbers."""
+        async with self._db.transaction() as tx:
+            status = await tx.execute("close_contacts")
+        return int(status.split()[-1])
+
+    async def close_archived(self) -> int:
+        """Take a part of the numbers that will never be called out of archived campaigns; how many."""
+        closed = 0
+        for row in await self._db.fetch("archived_with_idle"):
+            key = (row["vdn_id"], row["campaign_id"])
+            async with self._db.transaction() as tx:
+                if await tx.fetchrow("lock_archived", *key) is not None:
+                    held = Locked(tx, *key, self._now())
+                    closed += await held.delete_contacts(await held.idle_contacts(), archive=True)
+        return closed
 
 
 class UnderQuota:
@@ -232,11 +267,39 @@ class Locked:
         """Some of its contacts that are ready or waiting."""
         return [row["contact_id"] for row in await self._tx.fetch("idle_contacts", *self._key)]
 
+    async def deletable(self, wanted: ContactFilter) -> list[int]:
+        """The contacts that are meant and ready or waiting."""
+        rows = await self._tx.fetch("deletable_contacts", *self._key, *_meant(wanted))
+        return [row["contact_id"] for row in rows]
+
+    async def being_called(self, wanted: ContactFilter) -> int:
+        """How many of the contacts that are meant are being called."""
+        return int(await self._tx.fetchval("being_called", *self._key, *_meant(wanted)))
+
+    async def delete_contacts(self, contact_ids: Sequence[int], *, archive: bool) -> int:
+        """Take ready and waiting contacts out, or with `archive` keep their rows, done; how many.
+
+        Results of calls that were made stay.
+        """
+        name = "archive_contacts" if archive else "delete_contacts"
+        return int(await self._tx.fetchval(name, *self._key, contact_ids) or 0)
+
     async def end_contacts(self, contact_ids: Sequence[int], disposition: Disposition) -> int:
         """End ready and waiting contacts without another call; returns how many ended."""
         ended = await self._tx.fetchval("end_contacts", *self._key, contact_ids, disposition, self._now)
         await self._tx.execute("wake_pushers")
         return int(ended or 0)
+
+
+def _meant(wanted: ContactFilter) -> tuple[Any, ...]:
+    return (
+        wanted.session_id,
+        wanted.called,
+        wanted.custom_field,
+        wanted.recycle_from,
+        wanted.recycle_until,
+        wanted.has_recycle,
+    )
 
 
 def campaign(row: Any) -> Campaign:

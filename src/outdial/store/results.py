@@ -12,6 +12,7 @@ import structlog
 
 from outdial.errors import SettingError
 from outdial.model import CallResult, Delivery, Disposition
+from outdial.store.history import result_of
 from outdial.store.postgres import Connection, Postgres
 from outdial.store.vdns import Vdns
 
@@ -113,18 +114,7 @@ class Results:
         return await self._db.listen("outdial_outbox", heard)
 
     def _delivery(self, row: Any) -> Delivery | None:
-        result = CallResult(
-            result_id=row["result_id"],
-            vdn_id=row["vdn_id"],
-            campaign_id=row["campaign_id"],
-            contact_id=row["contact_id"],
-            attempt_id=row["attempt_id"],
-            called=row["called"],
-            session_id=row["session_id"],
-            custom_field=row["custom_field"],
-            disposition=Disposition(row["disposition"]),
-            call_at=row["call_at"],
-        )
+        result = result_of(row)
         try:
             secret = self._vdns.webhook_secret(row["vdn_id"], row["webhook_secret"])
         except SettingError as error:

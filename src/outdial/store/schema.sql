@@ -74,6 +74,7 @@ CREATE UNIQUE INDEX campaign_name ON campaign (vdn_id, name) WHERE deleted_at IS
 CREATE INDEX campaign_started ON campaign (vdn_id, campaign_id) WHERE state = 'started';
 CREATE INDEX campaign_deleted ON campaign (deleted_at) WHERE deleted_at IS NOT NULL AND NOT archived;
 CREATE INDEX campaign_end ON campaign (end_at) WHERE state <> 'ended';
+CREATE INDEX campaign_archived ON campaign (vdn_id, campaign_id) WHERE archived;
 
 CREATE SEQUENCE contact_id CACHE 1000;
 
@@ -94,6 +95,7 @@ CREATE TABLE contact (
     disposition   text,       -- of the last attempt, or of an end without a call
     exclusive     boolean     NOT NULL DEFAULT false,   -- the campaign takes no second incomplete copy
     held_by       text        CHECK (held_by IN ('blacklist', 'cap')),   -- while it waits; NULL: a retry
+    closing       boolean     NOT NULL DEFAULT false,   -- done; its last result is to be marked final
     PRIMARY KEY (vdn_id, contact_id)
 );
 CREATE INDEX contact_due ON contact (vdn_id, campaign_id, priority, due_at, contact_id) WHERE state = 'ready';
@@ -101,6 +103,7 @@ CREATE UNIQUE INDEX contact_exclusive ON contact (vdn_id, campaign_id, called)
     WHERE exclusive AND state <> 'done';
 CREATE INDEX contact_recycle ON contact (vdn_id, recycle_at)
     WHERE state IN ('ready', 'waiting') AND recycle_at IS NOT NULL;
+CREATE INDEX contact_closing ON contact (vdn_id, contact_id) WHERE closing;
 CREATE INDEX contact_waiting ON contact (due_at) WHERE state = 'waiting';
 CREATE INDEX contact_waiting_of ON contact (vdn_id, campaign_id, held_by, due_at) WHERE state = 'waiting';
 CREATE INDEX contact_refused ON contact (vdn_id, campaign_id)
@@ -196,10 +199,17 @@ CREATE TABLE call_result (
     call_at       timestamptz NOT NULL,
     created_at    timestamptz NOT NULL,
     delivered_at  timestamptz,
+    final         boolean     NOT NULL DEFAULT true,   -- the last word about its number, which is done
     PRIMARY KEY (vdn_id, result_id)
 );
 CREATE UNIQUE INDEX call_result_attempt ON call_result (vdn_id, attempt_id) WHERE attempt_id IS NOT NULL;
 CREATE UNIQUE INDEX call_result_contact ON call_result (vdn_id, contact_id) WHERE attempt_id IS NULL;
+-- A page of results and their number are read from these alone; then only the page's rows are fetched.
+CREATE INDEX call_result_page ON call_result (vdn_id, campaign_id, call_at, result_id) INCLUDE (final);
+CREATE INDEX call_result_session ON call_result (vdn_id, campaign_id, session_id, call_at, result_id)
+    INCLUDE (final) WHERE session_id IS NOT NULL;
+CREATE INDEX call_result_field ON call_result (vdn_id, campaign_id, custom_field, call_at, result_id)
+    INCLUDE (final) WHERE custom_field IS NOT NULL;
 
 CREATE TABLE outbox (
     vdn_id        integer     NOT NULL,

@@ -14,6 +14,7 @@ from outdial.store.campaigns import Campaigns
 from outdial.store.erasure import Erasure
 from outdial.store.flows import Flows
 from outdial.store.hiding import Hiding
+from outdial.store.history import History
 from outdial.store.numbers import Numbers
 from outdial.store.postgres import Postgres, utc_now
 from outdial.store.records import Records
@@ -51,6 +52,7 @@ class Store:
         self.calls = Calls(self.db, now, hiding)
         self.transfers = Transfers(self.db, now, self.calls)
         self.records = Records(self.db)
+        self.history = History(self.db)
         self.results = Results(self.db, now, self.vdns)
         self.trunks = Trunks(self.db, now, keyring)
         self.secrets = Secrets(self.db, keyring)

@@ -21,9 +21,18 @@ from outdial.service import NotJsonBody, Service
 from outdial.signing import BadSignature
 from outdial.web.access import Caller, Gate, TooManyFailures
 from outdial.web.guard import BodyTooLarge, Disconnected, Receive, Scope, Send, read_body, request_id
-from outdial.wire import blacklist, campaigns, envelope, numbers, retry, special_dates
+from outdial.wire import (
+    blacklist,
+    campaigns,
+    envelope,
+    number_deletion,
+    numbers,
+    results,
+    retry,
+    special_dates,
+)
 from outdial.wire.campaign_body import Version
-from outdial.wire.paths import judged
+from outdial.wire.paths import CALL_NAMES, NAMES, judged
 
 log = structlog.get_logger()
 
@@ -35,7 +44,8 @@ MAX_BODY = 1 << 20
 class Request:
     """An authenticated request on its way through a handler; `campaign_id` 0: the path names none.
 
-    `item_id` is the id of something of the campaign; None: the path names none.
+    `item_id` is the id of something of the campaign; None: the path names none. `named` holds every value of
+    the path by its name, as it was sent.
     """
 
     caller: Caller
@@ -45,6 +55,7 @@ class Request:
     raw_query: bytes
     idempotency_key: str | None
     path: tuple[bytes, ...]
+    named: Mapping[str, bytes]
 
     def query(self) -> dict[str, str]:
         """The query's parameters. Raises `Refusal` 0200001 for one that occurs twice or is not UTF-8."""
@@ -77,10 +88,11 @@ Handler = Callable[["Api", Request], Awaitable[Answer]]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A path below the prefix (`*` stands for a value) with its methods."""
+    """A path below the prefix (`*` stands for a value) with its methods; `names` are those of the values."""
 
     path: tuple[bytes, ...]
     handlers: Mapping[bytes, Handler]
+    names: tuple[str, ...] = NAMES
 
     def fits(self, parts: tuple[bytes, ...]) -> bool:
         """Whether the path is this one."""
@@ -89,7 +101,7 @@ class Route:
         )
 
     def values(self, parts: tuple[bytes, ...]) -> list[bytes]:
-        """What stands in the path for each `*`: the VDN, the campaign, something of the campaign."""
+        """What stands in the path for each `*`, in the order of `names`."""
         return [theirs for mine, theirs in zip(self.path, parts, strict=True) if mine == b"*"]
 
 
@@ -99,6 +111,20 @@ async def _add_numbers(api: Api, request: Request) -> Answer:
     )
     body, replayed = await numbers.add(api.service, request.caller.vdn, wanted)
     return Answer(body, headers=((b"idempotent-replayed", b"true"),) if replayed else ())
+
+
+async def _delete_numbers(api: Api, request: Request) -> Answer:
+    vdn, wanted = request.caller.vdn, request.campaign_id
+    return Answer(await number_deletion.delete(api.service, vdn, wanted, request.body))
+
+
+async def _query_results(api: Api, request: Request) -> Answer:
+    vdn, wanted = request.caller.vdn, request.campaign_id
+    return Answer(await results.query(api.service, vdn, wanted, request.body))
+
+
+async def _show_call(api: Api, request: Request) -> Answer:
+    return Answer(await results.detail(api.service, request.caller.vdn, request.named["callId"]))
 
 
 async def _create_campaign(api: Api, request: Request) -> Answer:
@@ -189,6 +215,9 @@ async def _blacklist_clear(api: Api, request: Request) -> Answer:
 
 ROUTES = (
     Route((b"*", b"calldata", b"*"), {b"POST": _add_numbers}),
+    Route((b"*", b"calldata", b"*", b"delete"), {b"POST": _delete_numbers}),
+    Route((b"*", b"callresult", b"*"), {b"POST": _query_results}),
+    Route((b"*", b"callresultdetail", b"*"), {b"GET": _show_call}, CALL_NAMES),
     Route((b"*",), {b"POST": _create_campaign, b"GET": _list_campaigns}),
     Route((b"*", b"blocklist"), {b"DELETE": _blacklist_clear}),
     Route((b"*", b"blocklist", b"add"), {b"POST": _blacklist_add}),
@@ -297,12 +326,20 @@ class Api:
         headers = scope["headers"]
         body = await _body(receive, headers)
         authenticated = await self.gate.authenticate(scope, body)
-        vdn_id, *named = judged(route.values(parts))
-        caller = await self.gate.admit(authenticated, vdn_id)
+        values = route.values(parts)
+        numbers_of = judged(values, route.names)
+        caller = await self.gate.admit(authenticated, numbers_of["vdnId"])
         key = _one_header(headers, b"idempotency-key")
-        campaign_id = named[0] if named else 0
-        item_id = named[1] if len(named) > 1 else None
-        request = Request(caller, campaign_id, item_id, body, scope["query_string"], key, parts)
+        request = Request(
+            caller,
+            numbers_of.get("campaignId", 0),
+            numbers_of.get("id"),
+            body,
+            scope["query_string"],
+            key,
+            parts,
+            dict(zip(route.names, values, strict=False)),
+        )
         return await handler(self, request)
 
     async def _health(self, path: bytes, method: bytes) -> Answer:

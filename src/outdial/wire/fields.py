@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime, tzinfo
+from datetime import date, datetime, tzinfo
 from typing import Any
 
 from outdial import calendar
 from outdial.errors import Code, Refusal
 
 _DATE_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}")
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _CLOCK = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])|24:00")
 
 RawObject = Mapping[str, Any]
@@ -241,6 +243,26 @@ def instant(local: datetime, tz: tzinfo, where: str) -> datetime:
 
 def _no_time(where: str) -> Refusal:
     return Refusal(Code.TIME_FORMAT, f"{where}: not a real time in the form yyyy-mm-dd hh:mm:ss")
+
+
+@dataclass(frozen=True, slots=True)
+class LocalDay:
+    """`yyyy-mm-dd` of a real day (0200030), without a zone."""
+
+    name: str
+
+    def read(self, raw: RawObject, place: str = "") -> date | None:
+        """The day, or None when absent. Raises `Refusal`."""
+        value = raw.get(self.name)
+        where = place + self.name
+        if value is None or value == "":
+            return None
+        if type(value) is not str:
+            raise wrong_type(where, "a string")
+        if _DAY.fullmatch(value):
+            with suppress(ValueError):
+                return date.fromisoformat(value)
+        raise Refusal(Code.TIME_FORMAT, f"{where}: not a real day in the form yyyy-mm-dd")
 
 
 @dataclass(frozen=True, slots=True)

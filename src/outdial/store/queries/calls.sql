@@ -203,9 +203,9 @@ WITH s AS MATERIALIZED (
               j.attempt_id, j.campaign_id, j.disposition, j.intent_at, j.callback_url, j.result_id
 ), result AS (
     INSERT INTO call_result (vdn_id, result_id, campaign_id, contact_id, attempt_id, called, session_id,
-                             custom_field, disposition, call_at, created_at)
+                             custom_field, disposition, call_at, created_at, final)
     SELECT $1, result_id, campaign_id, contact_id, attempt_id, called, session_id, custom_field,
-           disposition, intent_at, $10
+           disposition, intent_at, $10, state = 'done'
     FROM number
 ), posted AS (
     INSERT INTO outbox (vdn_id, result_id, campaign_id, url, due_at, created_at)

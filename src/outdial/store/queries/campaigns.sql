@@ -101,7 +101,8 @@ LIMIT 1000
 -- Ends ready and waiting contacts without another call. One that had an attempt keeps that attempt's result.
 -- $1 vdn  $2 campaign  $3 contact ids  $4 disposition  $5 now; the campaign row is locked.
 WITH ended AS (
-    UPDATE contact SET state = 'done', due_at = $5, disposition = CASE WHEN attempts = 0 THEN $4 ELSE disposition END
+    UPDATE contact SET state = 'done', due_at = $5, disposition = CASE WHEN attempts = 0 THEN $4 ELSE disposition END,
+           closing = attempts > 0
     WHERE vdn_id = $1 AND campaign_id = $2 AND contact_id = ANY($3::bigint[]) AND state IN ('ready', 'waiting')
     RETURNING contact_id, called, session_id, custom_field, attempts
 ), result AS (
@@ -138,6 +139,85 @@ LIMIT 10
 -- name: remove_contacts
 DELETE FROM contact WHERE vdn_id = $1 AND contact_id IN
     (SELECT contact_id FROM contact WHERE vdn_id = $1 AND campaign_id = $2 LIMIT 5000)
+
+-- name: remove_results_of
+-- Of a campaign that is being removed. What still waits for its receiver is delivered first (G5), and stays.
+DELETE FROM call_result WHERE vdn_id = $1 AND result_id IN
+    (SELECT r.result_id FROM call_result r
+     WHERE r.vdn_id = $1 AND r.campaign_id = $2
+       AND (SELECT o.result_id FROM outbox o   -- a lookup by key, whatever the tables hold when it is planned
+            WHERE o.vdn_id = r.vdn_id AND o.result_id = r.result_id) IS NULL
+     LIMIT 5000)
+
+-- name: archived_with_idle
+-- Across VDNs: campaigns kept as history that still have ready or waiting contacts.
+SELECT vdn_id, campaign_id FROM campaign c
+WHERE archived AND incomplete > 0
+  AND (EXISTS (SELECT 1 FROM contact n WHERE n.vdn_id = c.vdn_id AND n.campaign_id = c.campaign_id
+               AND n.state = 'ready')
+       OR EXISTS (SELECT 1 FROM contact n WHERE n.vdn_id = c.vdn_id AND n.campaign_id = c.campaign_id
+                  AND n.state = 'waiting'))
+LIMIT 100
+
+-- name: lock_archived
+SELECT campaign_id FROM campaign WHERE vdn_id = $1 AND campaign_id = $2 AND archived FOR NO KEY UPDATE
+
+-- name: deletable_contacts
+-- Ready and waiting contacts that a filter names; the campaign row is locked. One state a look: each has its
+-- index. $3 session id  $4 called  $5 custom field  $6 recycle time from  $7 and until; NULL: any. Where $8 a
+-- contact needs a recycle time.
+(SELECT contact_id FROM contact
+ WHERE vdn_id = $1 AND campaign_id = $2 AND state = 'ready'
+   AND ($3::text IS NULL OR session_id = $3) AND ($4::text IS NULL OR called = $4)
+   AND ($5::text IS NULL OR custom_field = $5) AND ($6::timestamptz IS NULL OR recycle_at >= $6)
+   AND ($7::timestamptz IS NULL OR recycle_at < $7) AND (NOT $8::boolean OR recycle_at IS NOT NULL))
+UNION ALL
+(SELECT contact_id FROM contact
+ WHERE vdn_id = $1 AND campaign_id = $2 AND state = 'waiting'
+   AND ($3::text IS NULL OR session_id = $3) AND ($4::text IS NULL OR called = $4)
+   AND ($5::text IS NULL OR custom_field = $5) AND ($6::timestamptz IS NULL OR recycle_at >= $6)
+   AND ($7::timestamptz IS NULL OR recycle_at < $7) AND (NOT $8::boolean OR recycle_at IS NOT NULL))
+
+-- name: being_called
+-- How many contacts that a filter names are being called; parameters as above.
+SELECT count(*) FROM attempt a JOIN contact n ON n.vdn_id = $1 AND n.contact_id = a.contact_id
+WHERE a.vdn_id = $1 AND a.campaign_id = $2 AND a.ended_at IS NULL AND a.transfer_of IS NULL
+  AND n.state = 'dialing'
+  AND ($3::text IS NULL OR session_id = $3) AND ($4::text IS NULL OR n.called = $4)
+  AND ($5::text IS NULL OR custom_field = $5) AND ($6::timestamptz IS NULL OR recycle_at >= $6)
+  AND ($7::timestamptz IS NULL OR recycle_at < $7) AND (NOT $8::boolean OR recycle_at IS NOT NULL)
+
+-- name: delete_contacts
+-- $1 vdn  $2 campaign  $3 ready and waiting contacts; the campaign row is locked. Returns how many went.
+WITH gone AS (
+    DELETE FROM contact
+    WHERE vdn_id = $1 AND campaign_id = $2 AND contact_id = ANY($3::bigint[]) AND state IN ('ready', 'waiting')
+    RETURNING contact_id
+)
+UPDATE campaign SET incomplete = incomplete - (SELECT count(*) FROM gone)
+WHERE vdn_id = $1 AND campaign_id = $2 RETURNING (SELECT count(*) FROM gone)
+
+-- name: archive_contacts
+-- The same, but their rows stay as history: done, and never called again.
+WITH gone AS (
+    UPDATE contact SET state = 'done', closing = attempts > 0
+    WHERE vdn_id = $1 AND campaign_id = $2 AND contact_id = ANY($3::bigint[]) AND state IN ('ready', 'waiting')
+    RETURNING contact_id
+)
+UPDATE campaign SET incomplete = incomplete - (SELECT count(*) FROM gone)
+WHERE vdn_id = $1 AND campaign_id = $2 RETURNING (SELECT count(*) FROM gone)
+
+-- name: close_contacts
+-- Across VDNs: numbers that ended while they waited for another try. Their last result is the final one.
+WITH ended AS MATERIALIZED (
+    SELECT vdn_id, contact_id, attempts FROM contact WHERE closing LIMIT 2000 FOR UPDATE SKIP LOCKED
+), last_word AS (
+    UPDATE call_result r SET final = true
+    FROM ended e JOIN attempt a ON a.vdn_id = e.vdn_id AND a.contact_id = e.contact_id
+                               AND a.attempt_no = e.attempts AND a.transfer_of IS NULL
+    WHERE r.vdn_id = a.vdn_id AND r.attempt_id = a.attempt_id
+)
+UPDATE contact n SET closing = false FROM ended e WHERE n.vdn_id = e.vdn_id AND n.contact_id = e.contact_id
 
 -- name: remove_campaign
 DELETE FROM campaign WHERE vdn_id = $1 AND campaign_id = $2 AND deleted_at IS NOT NULL
