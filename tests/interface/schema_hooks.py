@@ -85,7 +85,7 @@ def before_load_schema(context: Any, raw_schema: dict[str, Any]) -> None:
     for methods in raw_schema["paths"].values():
         for operation in methods.values():
             answer = operation["responses"]["200"]
-            (media, content), = answer["content"].items()
+            ((media, content),) = answer["content"].items()
             if "oneOf" not in content["schema"]:
                 continue
             success, refusal = content["schema"]["oneOf"]

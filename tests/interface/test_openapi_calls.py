@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import secrets
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from face import NEW, Face, Server
-
-from outdial.store.postgres import utc_now
+from face import JSON, NEW, Face, Line, Request, Server
 
 HOOKS = Path(__file__).with_name("schema_hooks.py")
-POOL = 400
+FILE = HOOKS.parents[2] / "docs" / "reference" / "openapi.json"
+POOL = 200
 """Campaigns of each kind; a call takes the next one."""
 
 CONFIG = """\
@@ -61,14 +62,34 @@ def run(face: Face, folder: Path, examples: int, seed: int) -> subprocess.Comple
     command += ["run", f"http://127.0.0.1:{face.port}/openapi.json", "--seed", str(seed)]
     command += ["--max-examples", str(examples), "--generation-database", "none", "--continue-on-failure"]
     env = os.environ | {"SCHEMATHESIS_HOOKS": str(HOOKS), "SEEDS": str(folder / "seeds.json")}
-    return subprocess.run(command, env=env, cwd=folder, capture_output=True, text=True, timeout=270)
+    return subprocess.run(command, env=env, cwd=folder, capture_output=True, text=True, timeout=1700)
 
 
-def test_every_operation_is_as_the_document_says(make_server: Server, tmp_path: Path) -> None:
+def test_the_document_is_served_to_everyone(face: Face) -> None:
+    """Without a signature, as it stands in the repository; with another method it is 405."""
+    line = Line(face.port)
+    try:
+        host = ("Host", f"127.0.0.1:{face.port}")
+        answer = line.ask(Request("GET", "/openapi.json", (host,), b""))
+        assert answer.status == 200
+        assert answer.headers["content-type"] == JSON
+        assert answer.json == json.loads(FILE.read_text(encoding="utf-8"))
+        refused = line.ask(Request("PUT", "/openapi.json", (host,), b""))
+        assert (refused.status, refused.headers["allow"]) == (405, "GET")
+    finally:
+        line.close()
+
+
+@pytest.mark.parametrize(
+    ("examples", "seed"),
+    [(2, 1), pytest.param(30, None, marks=[pytest.mark.long, pytest.mark.timeout(1800)])],
+)
+def test_every_operation_is_as_the_document_says(
+    make_server: Server, tmp_path: Path, examples: int, seed: int | None
+) -> None:
     """No failure, no warning; at least 30 % of the calls with data that the document allows succeed."""
     with make_server() as face:
-        began = utc_now()
-        done = run(face, tmp_path, 2, 1)
-        print(utc_now() - began)
-        (tmp_path / "report.txt").write_text(done.stdout + done.stderr)
+        done = run(face, tmp_path, examples, seed or secrets.randbelow(2**31))
         assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-4000:]
+        assert "our own fault" not in face.processes.log()
+    assert int(re.findall(r"(\d+) generated", done.stdout)[0]) > 1000

@@ -105,11 +105,20 @@ def document(routes: Sequence[Served], v2_routes: Sequence[Served]) -> dict[str,
 def _served(version: str, routes: Sequence[Served]) -> Iterator[tuple[str, str]]:
     """The key of every operation that is served, with the name of what handles it."""
     for route in routes:
-        values = iter(paths.NAMES)
-        path = "/".join(f"{{{next(values)}}}" if part == b"*" else part.decode() for part in route.path)
+        path = _path(route)
         for method, handler in route.handlers.items():
             name = handler.__name__.strip("_")
-            yield f"{method.decode()} {version}{path}", name if next(values, None) else f"{name}_one"
+            yield f"{method.decode()} {version}{path}", f"{name}_one" if "{id}" in path else name
+
+
+def _path(route: Served) -> str:
+    values = iter(paths.NAMES)
+    return "/".join(f"{{{next(values)}}}" if part == b"*" else part.decode() for part in route.path)
+
+
+def codes_of(route: Served, method: str, *, v2: bool) -> frozenset[Code]:
+    """Every code that this method of a route can answer. Raises KeyError for one that is not described."""
+    return earned(OPERATIONS[f"{method} {'v2: ' if v2 else ''}{_path(route)}"])
 
 
 def _operation(key: str, path: str, served: Mapping[str, str]) -> dict[str, Any]:
