@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 from face import JSON, NEW, Face, Line, Request, Server
 
+from outdial.wire.operations import OPERATIONS
+
 HOOKS = Path(__file__).with_name("schema_hooks.py")
 FILE = HOOKS.parents[2] / "docs" / "reference" / "openapi.json"
 POOL = 200
@@ -78,6 +80,18 @@ def test_the_document_is_served_to_everyone(face: Face) -> None:
         assert (refused.status, refused.headers["allow"]) == (405, "GET")
     finally:
         line.close()
+
+
+def test_a_get_changes_nothing(face: Face) -> None:
+    """Each one that is served, with a success."""
+    campaign, _ = dated(face)
+    paths = [key.removeprefix("GET ") for key in OPERATIONS if key.startswith("GET ")]
+    assert len(paths) > 3
+    with face.nothing_kept():
+        for path in paths:
+            query = "status=0&deviceType=0" if path == "{vdnId}" else ""
+            answer = face.call("GET", path.format(vdnId=NEW, campaignId=campaign), vdn=NEW, query=query)
+            assert answer.code == "0200000", path
 
 
 @pytest.mark.parametrize(

@@ -22,10 +22,11 @@ def page(name: str) -> str:
 
 
 def test_every_code_has_a_row_and_every_row_a_code() -> None:
-    rows = re.findall(r"^\| `(0[\d-]+)` \| (.+?) \| (.*?) ?\|$", page("codes.md"), re.MULTILINE)
-    assert [code for code, _, _ in rows] == [code.wire for code in Code]
-    for code, meaning, way_out in rows:
+    rows = re.findall(r"^\| `(0[\d-]+)` \| (.+?) \| (.*?) ?\| (.+?) \|", page("codes.md"), re.MULTILINE)
+    assert [code for code, *_ in rows] == [code.wire for code in Code]
+    for code, meaning, way_out, source in rows:
         assert meaning
+        assert source
         assert way_out or code == Code.OK.wire, f"{code} has no way out"
 
 

@@ -144,6 +144,19 @@ def test_only_what_needs_no_signature_says_so(document: dict[str, Any]) -> None:
     assert open_to_all == set(openapi.PROBES)
 
 
+def test_no_number_and_no_secret_stands_in_an_address(document: dict[str, Any]) -> None:
+    """Paths and queries end in the logs of others: they hold ids, states, pages and a part of a name."""
+    named = {
+        parameter["name"]
+        for operation in operations(document)
+        for parameter in operation.get("parameters", ())
+        if parameter.get("in") == "query"
+    }
+    assert named == {"name", "status", "deviceType", "beginTime", "endTime", "curPage", "rowsPerPage"}
+    in_path = [one for one in document["components"]["parameters"].values() if one["in"] == "path"]
+    assert {one["schema"]["type"] for one in in_path} == {"integer"}
+
+
 # -- a schema says what its rule says --------------------------------------------------------------------
 
 

@@ -166,6 +166,15 @@ def earned(described: Operation) -> frozenset[Code]:
     return EVERY | described.codes | of_rules
 
 
+def answering(routes: Sequence[Served], v2_routes: Sequence[Served]) -> dict[str, list[str]]:
+    """The ids of the operations that answer each code, by the code of the wire."""
+    served = dict(_served("", routes)) | dict(_served("v2: ", v2_routes))
+    return {
+        code.wire: sorted(name for key, name in served.items() if code in earned(OPERATIONS[key]))
+        for code in Code
+    }
+
+
 _REQUEST_ID: Final = {
     "X-Request-Id": {"required": True, "schema": {"type": "string"}, "description": "stands in the log too"}
 }
