@@ -11,6 +11,11 @@ _INTEGER = re.compile(rb"-?[0-9]+")
 _LONGEST = 20  # digits of 2^63 and a sign: longer ones are out of range without being converted
 _RANGES = (("vdnId", 9999, "9999"), ("campaignId", 2**63 - 1, "2^63-1"), ("id", 2**63 - 1, "2^63-1"))
 
+HIGHEST = {name: high for name, high, _ in _RANGES}
+"""The values of a path in their order, each an integer from 1 to this."""
+
+NAMES = tuple(HIGHEST)
+
 
 def judged(values: Sequence[bytes]) -> tuple[int, ...]:
     """The VDN of the path and, where it names them, the campaign and something of the campaign.
