@@ -31,7 +31,7 @@ from outdial.store.postgres import utc_now
 from outdial.store.sealing import create_master_key, load_master_key
 from outdial.store.store import Store
 from outdial.web.app import ROUTES, V2_ROUTES
-from outdial.web.openapi import codes_of
+from outdial.web.openapi import OF_STATUS, STATUSES, codes_of
 from outdial.web.server import listening_socket
 
 PREFIX = "/rest/isales/v1/openapi/campaigns"
@@ -360,6 +360,8 @@ class Face:
     def checked(self, answer: Answer) -> Answer:
         """Both pairs are equal, a refusal has no returnObject, the answer is JSON with a request id."""
         said = answer.json
+        assert answer.status in {200, *STATUSES}, "not in the document"
+        assert OF_STATUS.get(answer.status, {}).keys() <= {name.title() for name in answer.headers}
         assert answer.headers["content-type"] == JSON
         assert answer.headers["x-request-id"]
         assert (said["returnCode"], said["returnDesc"]) == (said["resultCode"], said["resultDesc"])

@@ -14,6 +14,7 @@ from typing import Any, get_args
 import pytest
 
 import outdial.wire
+from outdial import metrics
 from outdial.errors import Code, Refusal
 from outdial.web import openapi
 from outdial.web.app import ROUTES, V2_ROUTES, Route
@@ -136,6 +137,10 @@ def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
 def test_every_code_can_be_answered_by_an_operation() -> None:
     answered = {code for operation in OPERATIONS.values() for code in openapi.earned(operation)}
     assert answered == set(Code)
+
+
+def test_every_status_of_the_edge_stands_in_the_document() -> None:
+    assert {int(status) for status in metrics.STATUSES} <= openapi.STATUSES.keys()
 
 
 def test_only_what_needs_no_signature_says_so(document: dict[str, Any]) -> None:

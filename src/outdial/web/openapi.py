@@ -45,11 +45,14 @@ STATUSES: Final = {
     405: "the path does not take this method",
     408: "the request took too long",
     413: "the body is larger than 1 MiB",
-    415: "Content-Type is not application/json in UTF-8",
+    414: "the target is longer than 8 KiB",
+    415: "Content-Type is not application/json in UTF-8, or there is a Content-Encoding",
     421: "Host is not a name of this server",
     429: "too many wrong signatures of this key from this address: wait as long as Retry-After says",
     431: "the head of the request is too long",
     500: "our own fault",
+    501: "a Transfer-Encoding other than chunked",
+    505: "an HTTP version other than 1.0 and 1.1",
 }
 """Refusals below the interface: any operation can answer them, with the code 0200001."""
 
