@@ -47,7 +47,7 @@ def dialing(
         BlockingClient(server.url, key.ak, key.secret, VDN) as client,
     ):
         connect(server.dsn, far_port)
-        campaign = start_campaign(server.dsn, numbers, "", per_second=60, endings=ENDINGS)
+        campaign = start_campaign(server.dsn, numbers, "", per_second=200, endings=ENDINGS)
         server.rows("UPDATE campaign SET max_cps = 40")
         launched(log)
         yield server, log, client, campaign

@@ -162,7 +162,7 @@ def test_a_failover_without_the_database_is_seen(serve: Serve, mutate: Mutate) -
     unknown = "        except StoreUnavailable:\n            return False"
     source = mutate(
         ("switch/sip.py", unknown, unknown.replace("False", "True")),
-        ("switch/line.py", "PERMIT_WITHIN: Final = 0.9\n", "PERMIT_WITHIN: Final = 60.0\n"),
+        ("switch/refer.py", "PERMIT_WITHIN: Final = 0.9\n", "PERMIT_WITHIN: Final = 60.0\n"),
     )
     with pytest.raises(AssertionError, match="calls without the database"):
         no_failover_without_the_database(serve, source)

@@ -30,6 +30,8 @@ from outdial.signing import sign
 from outdial.store.postgres import utc_now
 from outdial.store.sealing import create_master_key, load_master_key
 from outdial.store.store import Store
+from outdial.web.app import ROUTES, V2_ROUTES
+from outdial.web.openapi import OF_STATUS, STATUSES, codes_of
 from outdial.web.server import listening_socket
 
 PREFIX = "/rest/isales/v1/openapi/campaigns"
@@ -52,6 +54,15 @@ class Request:
     target: str
     headers: tuple[tuple[str, str], ...]
     body: bytes
+
+
+def documented(request: Request) -> frozenset[str]:
+    """The codes that the OpenAPI document allows for a request."""
+    version, _, below = request.target.partition("?")[0].partition("/openapi/campaigns/")
+    routes = V2_ROUTES if version.endswith("v2") else ROUTES
+    parts = tuple(below.encode().split(b"/"))
+    route = next(route for route in routes if route.fits(parts))
+    return frozenset(code.wire for code in codes_of(route, request.method, v2=routes is V2_ROUTES))
 
 
 @dataclass(frozen=True)
@@ -331,7 +342,12 @@ class Face:
             self._line = Line(self.port)
         answer = self._line.ask(request)
         self._used = time.monotonic()
-        return self.checked(answer)
+        self.checked(answer)
+        if answer.status == 200 and request.target.startswith("/rest/"):
+            assert answer.code in documented(request), (
+                f"{request.method} {request.target}: not in the document"
+            )
+        return answer
 
     def send_from(self, source: str, request: Request) -> Answer:
         """Send a request from another address, over a connection of its own."""
@@ -344,6 +360,8 @@ class Face:
     def checked(self, answer: Answer) -> Answer:
         """Both pairs are equal, a refusal has no returnObject, the answer is JSON with a request id."""
         said = answer.json
+        assert answer.status in {200, *STATUSES}, "not in the document"
+        assert OF_STATUS.get(answer.status, {}).keys() <= {name.title() for name in answer.headers}
         assert answer.headers["content-type"] == JSON
         assert answer.headers["x-request-id"]
         assert (said["returnCode"], said["returnDesc"]) == (said["resultCode"], said["resultDesc"])

@@ -8,10 +8,11 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 from urllib.parse import parse_qsl
 
+import msgspec
 import structlog
 
 from outdial import __version__, metrics
@@ -19,6 +20,7 @@ from outdial.errors import Code, CommitUnknown, Refusal, StoreUnavailable
 from outdial.jsontext import NotJson
 from outdial.service import NotJsonBody, Service
 from outdial.signing import BadSignature
+from outdial.web import openapi
 from outdial.web.access import Caller, Gate, TooManyFailures
 from outdial.web.guard import BodyTooLarge, Disconnected, Receive, Scope, Send, read_body, request_id
 from outdial.wire import (
@@ -314,7 +316,7 @@ class Api:
         path, method = scope["raw_path"], scope["method"].encode("ascii")
         routes = PREFIXES.get(path[:PREFIX_LENGTH])
         if routes is None:
-            return await self._health(path, method)
+            return await self._unsigned(path, method)
         parts = tuple(path[PREFIX_LENGTH:].split(b"/"))
         route = next((route for route in routes if route.fits(parts)), None)
         if route is None:
@@ -342,11 +344,13 @@ class Api:
         )
         return await handler(self, request)
 
-    async def _health(self, path: bytes, method: bytes) -> Answer:
-        if path not in (b"/healthz", b"/readyz"):
+    async def _unsigned(self, path: bytes, method: bytes) -> Answer:
+        if path not in (b"/healthz", b"/readyz", b"/openapi.json"):
             raise HttpRefusal(404, Refusal(Code.PARAMETER, "unknown path"))
         if method != b"GET":
             raise _wrong_method({b"GET": None})
+        if path == b"/openapi.json":
+            return Answer(_openapi())
         if path == b"/readyz":
             try:
                 await self.service.store.ready()
@@ -374,6 +378,11 @@ _TOO_LARGE = Refusal(Code.PARAMETER, f"the body is larger than {MAX_BODY} bytes"
 def _slowed_down(wait: int) -> Answer:
     refusal = Refusal(Code.PARAMETER, f"too many wrong signatures from this address: wait {wait} s")
     return Answer(envelope.refusal(refusal), 429, ((b"retry-after", b"%d" % wait),))
+
+
+@cache
+def _openapi() -> bytes:
+    return msgspec.json.encode(openapi.document(ROUTES, V2_ROUTES))
 
 
 def _wrong_method(handlers: Mapping[bytes, Any]) -> HttpRefusal:

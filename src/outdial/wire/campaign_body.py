@@ -43,7 +43,7 @@ from outdial.wire.fields import (
 )
 
 NAME = Text("name", 100, mandatory=True)
-DESCRIPTION = Text("description", 200, forbidden=r"\x00\"\[\]=;<>", of='anything but U+0000 and "[]=;<>')
+DESCRIPTION = Text("description", 200, forbidden=r'\x00"\[\]=;<>', of='anything but U+0000 and "[]=;<>')
 BEGIN = LocalTime("strBeginTime")
 END = LocalTime("strEndTime")
 DEVICE_TYPE = OneOf("deviceType", tuple(int(d) for d in DeviceType), mandatory=True)
@@ -67,6 +67,7 @@ MAX_CHANNELS = Integer("maxChannels", 1, 100_000)
 MAX_CALLER_NUMBERS = 100
 NORMAL_PRIORITY = 3
 SLOTS = (1, 2, 3)
+WINDOWS = ("workday", "holiday")
 SERVED_TYPES = (DeviceType.INTELLIGENT_IVR, DeviceType.AUTOMATIC_IVR)
 INIT_STATES = {
     0: CampaignState.STARTED,
@@ -81,6 +82,14 @@ class Version(Enum):
 
     V1 = "v1"
     V2 = "v2"
+
+
+def window_names(kind: str, slot: int) -> tuple[str, str]:
+    """The names of a window's begin and end."""
+    return f"{kind}BeginTime{slot}", f"{kind}EndTime{slot}"
+
+
+WINDOW_NAMES = tuple(window_names(kind, slot) for kind in WINDOWS for slot in SLOTS)
 
 
 def created(vdn: Vdn, raw: RawObject, version: Version) -> Campaign:
@@ -202,10 +211,11 @@ def _callers(raw: RawObject) -> dict[str, Any]:
 
 def _schedule(raw: RawObject) -> dict[str, Any]:
     schedule = an_object_at(raw, "scheduleParam")
-    windows = _windows(schedule, "workday")
+    workday, holiday = WINDOWS
+    windows = _windows(schedule, workday)
     if not any(windows):
         raise missing("scheduleParam.workdayBeginTime1 (one window is needed)")
-    special = _windows(schedule, "holiday")
+    special = _windows(schedule, holiday)
     return {"windows": windows, "special_windows": special if any(special) else ()}
 
 
@@ -220,7 +230,7 @@ def _windows(schedule: RawObject, kind: str) -> tuple[CallWindow | None, ...]:
 
 def _window(schedule: RawObject, kind: str, slot: int) -> CallWindow | None:
     place = "scheduleParam."
-    begin_name, end_name = f"{kind}BeginTime{slot}", f"{kind}EndTime{slot}"
+    begin_name, end_name = window_names(kind, slot)
     begin = ClockTime(begin_name).read(schedule, place)
     end = ClockTime(end_name, ends=True).read(schedule, place)
     if begin is None and end is None:

@@ -7,15 +7,22 @@ from datetime import UTC, datetime
 from typing import Any
 
 from outdial import campaigns, jsontext
-from outdial.errors import Code, Refusal
 from outdial.model import CallWindow, Campaign, CampaignState, DeviceType, RetryPolicy, Vdn
 from outdial.service import Service
 from outdial.store.campaigns import CampaignFilter
 from outdial.wire import envelope, retry
 from outdial.wire.campaign_body import SLOTS, Version, changes, created
-from outdial.wire.fields import OneOf, Text, an_object, missing, parse_time
+from outdial.wire.fields import LocalTime, OneOf, QueryInteger, Text, an_object
 
 ARCHIVE_HISTORY = OneOf("archiveHistory", (0, 1))
+NAME_PART = Text("name", 30)
+ANY_STATUS = QueryInteger("status", (0, 1, 2, 3, 4), mandatory=True)
+ANY_DEVICE_TYPE = QueryInteger("deviceType", (0, *(int(d) for d in DeviceType)), mandatory=True)
+BEGINS_AFTER = LocalTime("beginTime")
+ENDS_BEFORE = LocalTime("endTime")
+PAGE = QueryInteger("curPage")
+ROWS = QueryInteger("rowsPerPage", range(1, 101))
+ROWS_BY_DEFAULT = 10
 
 STATUS = {
     CampaignState.DRAFT: 1,
@@ -107,14 +114,11 @@ def _time(instant: datetime) -> str:
 
 async def query_all(service: Service, vdn: Vdn, query: Mapping[str, str], now: datetime) -> bytes:
     """GET .../{vdnId}?status=&deviceType=&... (wire/campaign-api.md §3.7). Raises `Refusal`."""
-    name = Text("name", 30).read(query)
-    status = _choice(query, "status", (0, 1, 2, 3, 4))
-    device_type = _choice(query, "deviceType", (0, *(int(d) for d in DeviceType)))
-    begins, ends = _instant(query, "beginTime"), _instant(query, "endTime")
-    page = max(1, _number(query, "curPage", 1))
-    rows = _number(query, "rowsPerPage", 10)
-    if not 1 <= rows <= 100:
-        raise Refusal(Code.VALUE, "rowsPerPage: must be 1 to 100")
+    name = NAME_PART.read(query)
+    status, device_type = ANY_STATUS.required(query), ANY_DEVICE_TYPE.required(query)
+    begins, ends = _instant(query, BEGINS_AFTER), _instant(query, ENDS_BEFORE)
+    page = max(1, PAGE.read(query) or 1)
+    rows = ROWS.read(query) or ROWS_BY_DEFAULT
     wanted = CampaignFilter(
         name=name,
         states=tuple(state for state, shown in STATUS.items() if shown == status) or None,
@@ -136,27 +140,9 @@ async def query_all(service: Service, vdn: Vdn, query: Mapping[str, str], now: d
     )
 
 
-def _number(query: Mapping[str, str], name: str, default: int) -> int:
-    text = query.get(name, "")
-    if text == "":
-        return default
-    if not (text.isascii() and text.lstrip("-").isdigit() and text.count("-") <= 1 and len(text) <= 18):
-        raise Refusal(Code.TYPE, f"{name}: must be an integer")
-    return int(text)
-
-
-def _choice(query: Mapping[str, str], name: str, allowed: tuple[int, ...]) -> int:
-    if query.get(name, "") == "":
-        raise missing(name)
-    value = _number(query, name, 0)
-    if value not in allowed:
-        raise Refusal(Code.VALUE, f"{name}: must be one of {', '.join(map(str, allowed))}")
-    return value
-
-
-def _instant(query: Mapping[str, str], name: str) -> datetime | None:
-    text = query.get(name, "")
-    return parse_time(text, name).replace(tzinfo=UTC) if text else None
+def _instant(query: Mapping[str, str], rule: LocalTime) -> datetime | None:
+    local = rule.read(query)
+    return local.replace(tzinfo=UTC) if local is not None else None
 
 
 async def delete(service: Service, vdn: Vdn, campaign_id: int, body: bytes) -> bytes:

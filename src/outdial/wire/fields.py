@@ -21,6 +21,8 @@ _DATE_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}"
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _CLOCK = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])|24:00")
 
+_QUERY_INTEGER = re.compile(r"-?[0-9]{1,18}")
+
 RawObject = Mapping[str, Any]
 
 
@@ -283,3 +285,38 @@ class ClockTime:
         if not _CLOCK.fullmatch(value) or (value == "24:00" and not self.ends):
             raise Refusal(Code.TIME_FORMAT, f"{where}: not a time in the form HH:mm")
         return int(value[:2]) * 60 + int(value[3:])
+
+
+@dataclass(frozen=True, slots=True)
+class QueryInteger:
+    """An integer in a query's text: one of `allowed`, or any where there is no list (02000006, 02000007)."""
+
+    name: str
+    allowed: Sequence[int] | None = None
+    mandatory: bool = False
+
+    def read(self, query: Mapping[str, str]) -> int | None:
+        """The integer, or None when absent. Raises `Refusal`."""
+        text = query.get(self.name, "")
+        if text == "":
+            if self.mandatory:
+                raise missing(self.name)
+            return None
+        if not _QUERY_INTEGER.fullmatch(text):
+            raise wrong_type(self.name, "an integer")
+        value = int(text)
+        if self.allowed is not None and value not in self.allowed:
+            raise Refusal(Code.VALUE, f"{self.name}: must be {_in_words(self.allowed)}")
+        return value
+
+    def required(self, query: Mapping[str, str]) -> int:
+        """`read` of a mandatory parameter."""
+        value = self.read(query)
+        assert value is not None, f"{self.name} is declared mandatory"
+        return value
+
+
+def _in_words(allowed: Sequence[int]) -> str:
+    if isinstance(allowed, range):
+        return f"{allowed[0]} to {allowed[-1]}"
+    return f"one of {', '.join(map(str, allowed))}"

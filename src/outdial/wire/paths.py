@@ -21,6 +21,9 @@ NAMES = tuple(_RANGES)
 CALL_NAMES = ("vdnId", "callId")
 """Of a path that names a call; any text may be the id of one."""
 
+HIGHEST = {name: high for name, (high, _) in _RANGES.items()}
+"""The integers of a path, each from 1 to this."""
+
 
 def judged(values: Sequence[bytes], names: Sequence[str] = NAMES) -> dict[str, int]:
     """The integers of a path by their names: VDN, campaign, something of the campaign.
