@@ -80,7 +80,7 @@ def connect(dsn: str, *ports: int, **facts: Any) -> None:
 
 def trunk(name: str, port: int, **facts: Any) -> Trunk:
     """A trunk on loopback that limits nothing."""
-    return Trunk(name, "127.0.0.1", port, max_cps=500, max_channels=5000, ping_every=0, **facts)
+    return Trunk(name, "127.0.0.1", port, max_cps=5000, max_channels=5000, ping_every=0, **facts)
 
 
 def attempts_open(dsn: str) -> set[str]:
