@@ -113,7 +113,10 @@ def said(server: Server, log: CarrierLog, left: set[str]) -> str:
     """What is still open, as the far end and the database know it."""
     open_ = sorted(left & log.look().alive)
     found = server.rows("SELECT * FROM attempt WHERE attempt_id::text = ANY($1)", open_[:3])
-    return f"{len(open_)} lines of {len(left)} stay open: {found}"
+    runs_ = server.rows("SELECT epoch, pid, lease_until, fenced_at, recovered_at FROM engine ORDER BY epoch")
+    told = [line for line in server.errors.read_text().splitlines() if '"engine"' in line or "rror" in line]
+    lines = "\n".join(told[-20:])
+    return f"{len(open_)} lines of {len(left)} stay open: {found}\nruns: {runs_}\n{lines}"
 
 
 def survives_kills(
