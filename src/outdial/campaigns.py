@@ -99,6 +99,14 @@ def check_quota(device_type: DeviceType, active: int, max_active: int) -> None:
         )
 
 
+def in_hours(campaign: Campaign, time_zone: str, now: datetime) -> bool:
+    """Whether a call may leave at `now`: between begin and end, and in the hours of that day (G6)."""
+    if not campaign.begin_at <= now < campaign.end_at:
+        return False
+    special = (campaign.special_dates, campaign.special_windows)
+    return calendar.is_open(campaign.windows, now, calendar.zone(time_zone), *special)
+
+
 def callers(campaign: Campaign) -> tuple[str, ...]:
     """The calling numbers that take turns: those of the first priority; the others stand by."""
     numbers = campaign.caller_numbers

@@ -14,7 +14,7 @@ from itertools import takewhile
 from math import floor
 from typing import Final
 
-from outdial import calendar
+from outdial.campaigns import in_hours
 from outdial.model import Campaign, CampaignState, TimerPacing
 
 MAX_LAUNCH: Final = 2000
@@ -51,12 +51,8 @@ def next_call(campaign: Campaign, now: datetime) -> datetime:
 
 def allowance(campaign: Campaign, time_zone: str, now: datetime) -> int:
     """How many calls of the campaign may be launched at `now`: 0 where state, dates, hours or pace forbid."""
-    inside = campaign.state is CampaignState.STARTED and campaign.begin_at <= now < campaign.end_at
     calls = campaign.pacing.call_count if is_new_launch(campaign, now) else campaign.launch_rest
-    if not inside or not calls:
-        return 0
-    hours = (campaign.special_dates, campaign.special_windows)
-    if not calendar.is_open(campaign.windows, now, calendar.zone(time_zone), *hours):
+    if campaign.state is not CampaignState.STARTED or not calls or not in_hours(campaign, time_zone, now):
         return 0
     return min(calls, MAX_LAUNCH)
 

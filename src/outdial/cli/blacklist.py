@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -10,6 +9,7 @@ import typer
 
 from outdial.cli.examples import examples
 from outdial.cli.failures import WrongUsage
+from outdial.cli.numbers import given_numbers
 from outdial.cli.output import print_done, print_json, print_rows
 from outdial.cli.targets import Json, ServerOptions, connected, failure_of, with_server
 
@@ -20,7 +20,6 @@ app = typer.Typer(help="The VDN's blacklist: add, remove, list.")
 
 AT_A_TIME = 20
 """Numbers of one request (wire/data-api.md §7.1)."""
-STDIN = "-"
 
 Numbers = Annotated[
     list[str],
@@ -71,7 +70,7 @@ def add(
     refused, and says how many numbers are in.
     """
     rules: dict[str, Any] = {"hours": hours, "expires": until, "restrict_times": times, "per": per}
-    wanted = _given(numbers)
+    wanted = given_numbers(numbers)
 
     from outdial.client import ClientError
 
@@ -84,15 +83,6 @@ def add(
                 raise failure_of(error, report=f"; {added} of {len(wanted)} numbers were added") from error
             added += len(batch)
     print_done(f"{added} numbers added to the blacklist", {"added": added}, json=json)
-
-
-def _given(numbers: list[str]) -> list[str]:
-    found: list[str] = []
-    for number in numbers:
-        found += sys.stdin.read().removeprefix("\ufeff").split() if number == STDIN else [number]
-    if not found:
-        raise WrongUsage("NUMBER: stdin held no number")
-    return found
 
 
 def _batches(numbers: list[str]) -> list[list[str]]:
@@ -111,7 +101,7 @@ def remove(
     """Take numbers off the blacklist; one that is not there is off already."""
     if bool(numbers) is every:
         raise WrongUsage("NUMBER or --all: one of them")
-    wanted = _given(numbers) if numbers else []
+    wanted = given_numbers(numbers) if numbers else []
     with connected(server) as client:
         if every:
             client.clear_blacklist()
@@ -134,7 +124,7 @@ def list_(
     found: list[BlacklistEntry] = []
     with connected(server) as client:
         if numbers:
-            for batch in _batches(_given(numbers)):
+            for batch in _batches(given_numbers(numbers)):
                 found += client.query_blacklist(batch)
         if not numbers:
             found += client.blacklist()

@@ -258,9 +258,7 @@ def start(
     json: Json = False,
 ) -> None:
     """Start a draft, or go on with a paused campaign (the same as resume)."""
-    with connected(server) as client:
-        client.resume(campaign)
-    _tell(campaign, "started", json=json)
+    _resume(campaign, server, json=json)
 
 
 @app.command(epilog=examples("outdial campaign resume 46"))
@@ -272,6 +270,10 @@ def resume(
     json: Json = False,
 ) -> None:
     """Go on with a paused campaign, or start a draft (the same as start)."""
+    _resume(campaign, server, json=json)
+
+
+def _resume(campaign: int, server: ServerOptions, *, json: bool) -> None:
     with connected(server) as client:
         client.resume(campaign)
     _tell(campaign, "started", json=json)

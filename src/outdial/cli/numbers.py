@@ -99,7 +99,7 @@ def add(
     20 numbers are one request, which is accepted or refused whole; more are sent in several, a second
     apart. The command stops at the first that is refused, and says how many numbers are in.
     """
-    called = _called(numbers)
+    called = given_numbers(numbers)
     common = {
         "sessionId": session_id,
         "caller": caller,
@@ -120,7 +120,8 @@ def add(
         print(f"{progress.added} numbers added; {progress.total_size} incomplete in campaign {campaign}")
 
 
-def _called(numbers: list[str]) -> list[str]:
+def given_numbers(numbers: list[str]) -> list[str]:
+    """The numbers of a command line, those of stdin in the place of `-`. Raises `WrongUsage` for none."""
     called: list[str] = []
     for number in numbers:
         called += sys.stdin.read().removeprefix("\ufeff").split() if number == STDIN else [number]

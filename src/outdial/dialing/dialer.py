@@ -10,7 +10,8 @@ from math import inf
 from typing import Final
 from uuid import UUID
 
-from outdial import calendar, pacing
+from outdial import pacing
+from outdial.campaigns import in_hours
 from outdial.dialing.call import Call, Phase, found
 from outdial.dialing.schedule import ClaimSchedule
 from outdial.dialing.selection import PacedCampaign
@@ -202,11 +203,7 @@ class Dialer:
         """Whether the permission of the claim still holds at this very moment (G6, G7)."""
         if self._stopping or not self._up or now.mono > call.send_by or call.paced is None:
             return False
-        campaign = call.paced.campaign
-        inside = campaign.begin_at <= now.wall < campaign.end_at
-        tz = calendar.zone(call.paced.time_zone)
-        special = (campaign.special_dates, campaign.special_windows)
-        return inside and calendar.is_open(campaign.windows, now.wall, tz, *special)
+        return in_hours(call.paced.campaign, call.paced.time_zone, now.wall)
 
     # -- calls -----------------------------------------------------------------------------------------
 

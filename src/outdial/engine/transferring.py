@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from outdial import calendar
+from outdial.campaigns import in_hours
 from outdial.dialing import Candidate, Selection, select
-from outdial.model import Attempt, Campaign, Disposition, Originate, Recycle
+from outdial.model import Attempt, Disposition, Originate, Recycle
 from outdial.store.calls import Claim
 from outdial.store.store import Store
 
@@ -25,7 +26,7 @@ async def intend_transfer(store: Store, order: Originate, refused: Disposition |
 
 async def _judge(claim: Claim, order: Originate, refused: Disposition | None) -> Disposition | None:
     """How the transfer is refused at this moment; None: it may be, and it counts."""
-    if not _is_open(claim, claim.paced.campaign):
+    if not in_hours(claim.paced.campaign, claim.paced.time_zone, claim.now):
         return Disposition.NOT_ATTEMPTED
     number = order.called.removeprefix("+")  # as numbers are added, blacklisted and counted
     caps = claim.paced.caps
@@ -45,11 +46,6 @@ async def _judge(claim: Claim, order: Originate, refused: Disposition | None) ->
     if chosen.called:
         await claim.count_numbers(chosen.called)
     return _verdict(chosen)
-
-
-def _is_open(claim: Claim, campaign: Campaign) -> bool:
-    special = (campaign.special_dates, campaign.special_windows)
-    return calendar.is_open(campaign.windows, claim.now, calendar.zone(claim.paced.time_zone), *special)
 
 
 def _verdict(chosen: Selection) -> Disposition | None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import date, datetime
 from typing import Final
 
-from outdial import calendar
+from outdial.campaigns import in_hours
 from outdial.engine.transferring import intend_transfer
 from outdial.model import Attempt, Disposition, Originate
 from outdial.routing import Board
@@ -55,12 +55,7 @@ class StoreFacts:
     async def permits(self, order: Originate) -> bool:
         """Whether this open attempt may still be placed: its run lives, its campaign is started and open."""
         paced = await self._store.calls.permitted(order.vdn_id, order.attempt_id)
-        if paced is None:
-            return False
-        campaign, now = paced.campaign, self._now()
-        inside = campaign.begin_at <= now < campaign.end_at
-        special = (campaign.special_dates, campaign.special_windows)
-        return inside and calendar.is_open(campaign.windows, now, calendar.zone(paced.time_zone), *special)
+        return paced is not None and in_hours(paced.campaign, paced.time_zone, self._now())
 
     async def intends(self, order: Originate, refused: Disposition | None) -> Attempt | None:
         """The attempt of a transfer, committed; None where it may not be."""
