@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 from sipp import DEADLINE, free_port
 
 from outdial import flow
-from outdial.errors import StoreUnavailable
+from outdial.errors import CommitUnknown, StoreUnavailable
 from outdial.flow import Flow
 from outdial.model import Answered, Attempt, Disposition, Ended, Originate, Ringing, SwitchEvent, Trunk
 from outdial.routing import Board
@@ -65,6 +65,7 @@ class Caller:
         self.events: list[SwitchEvent] = []
         self.announced: dict[str, str] = {}
         self.store_away = False
+        self.fate_unknown = False
         self.at: dict[int, float] = {}
         self.confirms = True
         self.heard = asyncio.Event()
@@ -82,6 +83,9 @@ class Caller:
             return self.permitted
 
         async def count_minutes(board: Board) -> None:
+            if self.fate_unknown:
+                self.fate_unknown = False
+                raise CommitUnknown("the answer never came")
             board.counted(board.unsaved(), {})
 
         async def intends(order: Originate, refused: Disposition | None) -> Attempt | None:

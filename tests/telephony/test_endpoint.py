@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -184,3 +185,12 @@ async def test_torture_over_tcp_split_at_every_byte(endpoint: tuple[Endpoint, in
     for server in servers:
         server.close()
         await server.wait_closed()
+
+
+async def test_a_count_of_unknown_fate_does_not_end_the_looks_at_the_trunks() -> None:
+    """Else a trunk that is removed would go on taking calls, and a new engine would never be connected."""
+    async with Caller(trunk_to(free_port())) as caller:
+        caller.fate_unknown = True
+        await caller.until(lambda: not caller.fate_unknown)
+        caller.trunking = replace(caller.trunking, trunks=())
+        await caller.until(lambda: not caller.switch.trunks())

@@ -380,7 +380,7 @@ class SipSwitch:
                 talking = {line.vdn_id for line in self._lines.values()}
                 await self._shelf.refresh(trunking.active | talking)
                 self._learn(trunking)
-            except StoreUnavailable as error:
+            except (StoreUnavailable, CommitUnknown) as error:
                 log.warning("store unavailable", doing="look at the trunks", reason=str(error))
             await asyncio.sleep(_LOOK_EVERY)
 
