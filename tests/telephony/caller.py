@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 from sipp import DEADLINE, free_port
 
 from outdial import flow
-from outdial.errors import CommitUnknown, StoreUnavailable
+from outdial.errors import StoreUnavailable
 from outdial.flow import Flow
 from outdial.model import Answered, Attempt, Disposition, Ended, Originate, Ringing, SwitchEvent, Trunk
 from outdial.routing import Board
@@ -64,8 +64,9 @@ class Caller:
         self.shelf = Shelf()
         self.events: list[SwitchEvent] = []
         self.announced: dict[str, str] = {}
+        self.announcing_fails: Exception | None = None
         self.store_away = False
-        self.fate_unknown = False
+        self.count_fails: Exception | None = None
         self.at: dict[int, float] = {}
         self.confirms = True
         self.heard = asyncio.Event()
@@ -83,9 +84,9 @@ class Caller:
             return self.permitted
 
         async def count_minutes(board: Board) -> None:
-            if self.fate_unknown:
-                self.fate_unknown = False
-                raise CommitUnknown("the answer never came")
+            if (failure := self.count_fails) is not None:
+                self.count_fails = None
+                raise failure
             board.counted(board.unsaved(), {})
 
         async def intends(order: Originate, refused: Disposition | None) -> Attempt | None:
@@ -118,6 +119,9 @@ class Caller:
     async def announce(self, sent_by: Mapping[str, str]) -> None:
         if self.store_away:
             raise StoreUnavailable("away")
+        if (failure := self.announcing_fails) is not None:
+            self.announcing_fails = None
+            raise failure
         self.announced |= sent_by
 
     def _hear(self, event: SwitchEvent) -> None:

@@ -15,6 +15,7 @@ import pytest
 from caller import Caller, trunk_to
 from sipp import free_port
 
+from outdial.errors import CommitUnknown
 from outdial.sip.endpoint import Endpoint
 from outdial.sip.words import Hop
 
@@ -187,10 +188,19 @@ async def test_torture_over_tcp_split_at_every_byte(endpoint: tuple[Endpoint, in
         await server.wait_closed()
 
 
-async def test_a_count_of_unknown_fate_does_not_end_the_looks_at_the_trunks() -> None:
+@pytest.mark.parametrize("failure", [CommitUnknown("the answer never came"), ValueError("a bug")])
+async def test_a_failure_does_not_end_the_looks_at_the_trunks(failure: Exception) -> None:
     """Else a trunk that is removed would go on taking calls, and a new engine would never be connected."""
     async with Caller(trunk_to(free_port())) as caller:
-        caller.fate_unknown = True
-        await caller.until(lambda: not caller.fate_unknown)
+        caller.count_fails = failure
+        await caller.until(lambda: caller.count_fails is None)
         caller.trunking = replace(caller.trunking, trunks=())
         await caller.until(lambda: not caller.switch.trunks())
+
+
+async def test_a_trunk_whose_announcement_failed_is_tried_again() -> None:
+    """Whatever the store says: without the announcement no call may leave over it, now or ever."""
+    caller = Caller(trunk_to(free_port()))
+    caller.announcing_fails = CommitUnknown("the answer never came")
+    async with caller:
+        assert caller.announcing_fails is None

@@ -10,7 +10,7 @@ from typing import Final
 
 import structlog
 
-from outdial.errors import StoreUnavailable
+from outdial.errors import CommitUnknown, StoreUnavailable
 from outdial.model import Trunk
 from outdial.routing import Board
 from outdial.sip.endpoint import Endpoint
@@ -99,7 +99,7 @@ class Gateway:
         while True:
             try:
                 await self._reach()
-            except (OSError, LookupError, TimeoutError, StoreUnavailable) as error:
+            except (OSError, LookupError, TimeoutError, StoreUnavailable, CommitUnknown) as error:
                 reason = str(error) or type(error).__name__
                 log.warning("trunk not reached", trunk=self.trunk.name, reason=reason)
                 self._board.reached(self.trunk.name, False)

@@ -382,6 +382,9 @@ class SipSwitch:
                 self._learn(trunking)
             except (StoreUnavailable, CommitUnknown) as error:
                 log.warning("store unavailable", doing="look at the trunks", reason=str(error))
+            except Exception as error:
+                # What was known stays in force: the calls under way do not end for a look that failed.
+                log.error("trunks not looked at", error=type(error).__name__)
             await asyncio.sleep(_LOOK_EVERY)
 
     def _learn(self, trunking: Trunking) -> None:
