@@ -277,6 +277,7 @@ class Supervisor:
         """The ready pipe has the word, or its end because the process has."""
         if os.read(place.hear, 64):
             place.ready = place.was_ready = True
+            log.info("process ready", process=place.child.name)
             if place.reload_due:
                 place.reload()
             self._settle()
