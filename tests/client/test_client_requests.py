@@ -450,3 +450,22 @@ async def test_plain_calls_run_on_a_thread_of_their_own_which_ends(verifier: Ver
 def test_plain_calls_have_every_verb_of_the_client() -> None:
     verbs = {name for name in vars(Client) if not name.startswith("_")}
     assert verbs == {name for name in vars(BlockingClient) if not name.startswith("_")}
+
+
+@pytest.mark.parametrize(("calls", "size", "rows", "pages"), [(True, 100, 230, 3), (False, 500, 500, 2)])
+async def test_results_are_asked_for_page_by_page(calls: bool, size: int, rows: int, pages: int) -> None:
+    """wire/data-api.md §6.1: 500 results or 100 calls a page, at most. A last page that is full is no end."""
+    asked: list[dict[str, Any]] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.append(await request.json())
+        first = (asked[-1]["pageNum"] - 1) * size
+        result = {"called": "1", "callId": None, "callStatus": "5", "failCode": "00538"}
+        data = [result | {"sessionId": str(n)} for n in range(first, min(first + size, rows))]
+        return web.json_response({"resultCode": "0200000", "data": data, "totalCount": rows})
+
+    async with serving(answer) as address, Client(address, AK, SK, VDN) as client:
+        found = [one.session_id async for one in client.results(9, session_id="s", begin="d", calls=calls)]
+    assert found == [str(n) for n in range(rows)]
+    same = {"sessionId": "s", "beginTime": "d", "showDetail": int(calls), "pageSize": size}
+    assert asked == [same | {"pageNum": page} for page in range(1, pages + 1)]

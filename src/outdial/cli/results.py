@@ -12,9 +12,6 @@ from outdial.cli.targets import CampaignId, Json, ServerOptions, connected, with
 
 app = typer.Typer(help="Results: list and show them, and those that their receiver has not taken.")
 
-PAGE, DETAIL_PAGE = 500, 100
-"""Rows of a page of final results, and of calls (wire/data-api.md §6.1)."""
-
 _COLUMNS = ("called", "time", "status", "failCode", "session", "call")
 _STATUS = {5: "failed", 6: "succeeded"}
 
@@ -51,17 +48,11 @@ def list_(
     json: Json = False,
 ) -> None:
     """List the results of a campaign, oldest call first: one for each number that is done."""
-    given = {"sessionId": session_id, "customField": custom_field, "beginTime": begin, "endTime": end}
-    size = DETAIL_PAGE if calls else PAGE
-    body: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    body |= {"showDetail": int(calls), "pageSize": size}
-    found: list[dict[str, Any]] = []
     with connected(server) as client:
-        while len(found) % size == 0:
-            page = client.list_results(campaign, body | {"pageNum": len(found) // size + 1}).results
-            found += [dict(one.raw) for one in page]
-            if not page:
-                break
+        chosen = client.results(
+            campaign, session_id=session_id, custom_field=custom_field, begin=begin, end=end, calls=calls
+        )
+        found = [dict(one.raw) for one in chosen]
     if json:
         print_json(found)
     else:

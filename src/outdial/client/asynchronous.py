@@ -24,6 +24,7 @@ from outdial.client.numbers import (
 from outdial.client.results import (
     BlacklistEntry,
     BlacklistPage,
+    CallResult,
     Campaign,
     CampaignPage,
     CampaignSummary,
@@ -39,6 +40,9 @@ T = TypeVar("T")
 
 MOST_ROWS = 100
 """Rows of one page, at most."""
+
+MOST_RESULTS, MOST_CALLS = 500, 100
+"""Rows of one page of results: of numbers, and of calls (wire/data-api.md §6.1)."""
 
 _ROOT = "/rest/isales/v1/openapi/campaigns"
 _ROOT_V2 = "/rest/isales/v2/openapi/campaigns"
@@ -237,6 +241,32 @@ class Client:
         return _read(
             await self._ask("POST", f"{self._root}/callresult/{campaign_id}", body=body), results.result_page
         )
+
+    async def results(
+        self,
+        campaign_id: int,
+        *,
+        session_id: str | None = None,
+        custom_field: str | None = None,
+        begin: str | None = None,
+        end: str | None = None,
+        calls: bool = False,
+    ) -> AsyncIterator[CallResult]:
+        """Every result of a campaign, oldest call first: one for each number that is done, or every call.
+
+        `begin` and `end` are days (yyyy-mm-dd in the VDN's time zone) from and before which calls count, at
+        most 30 days apart. Results that come meanwhile may be missed.
+        """
+        given = {"sessionId": session_id, "customField": custom_field, "beginTime": begin, "endTime": end}
+        body: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        size, page = MOST_CALLS if calls else MOST_RESULTS, 0
+        body |= {"showDetail": int(calls), "pageSize": size}
+        found: list[CallResult] = []
+        while len(found) == size or not page:
+            page += 1
+            found = (await self.list_results(campaign_id, body | {"pageNum": page})).results
+            for one in found:
+                yield one
 
     async def show_call(self, call_id: str) -> EndedCall:
         """Query one call that has ended."""

@@ -149,6 +149,7 @@ class BlockingClient:
     delete_campaign = _blocking(Client.delete_campaign)
     delete_numbers = _blocking(Client.delete_numbers)
     list_results = _blocking(Client.list_results)
+    results = _iterating(Client.results)
     show_call = _blocking(Client.show_call)
     set_retry_policy = _blocking(Client.set_retry_policy)
     show_retry_policy = _blocking(Client.show_retry_policy)
