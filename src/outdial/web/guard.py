@@ -75,6 +75,8 @@ def refusal(fault: Fault, request_id: str) -> tuple[Headers, bytes]:
     ]
     if fault.status == 405:
         headers.append((b"allow", b"DELETE, GET, POST, PUT"))
+    if fault.status in (429, 503):
+        headers.append((b"retry-after", b"1"))
     return headers, body
 
 
