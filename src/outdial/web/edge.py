@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
+import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -373,7 +375,7 @@ class EdgeProtocol(HttpToolsProtocol):
         elif self._phase == _BODY:
             self._refuse(Fault(408, f"the request took longer than {self._limits.body:g} s"))
         elif self.transport.get_write_buffer_size():
-            self.transport.abort()
+            self._reset()
         else:
             self.transport.close()
 
@@ -389,12 +391,22 @@ class EdgeProtocol(HttpToolsProtocol):
 
     def _bound_writing(self) -> None:
         self._end_write_timer()
-        self._write_timer = self.loop.call_later(self._limits.write, self.transport.abort)
+        self._write_timer = self.loop.call_later(self._limits.write, self._reset)
 
     def _end_write_timer(self) -> None:
         if self._write_timer is not None:
             self._write_timer.cancel()
             self._write_timer = None
+
+    def _reset(self) -> None:
+        """Ends the connection and forgets what was not taken.
+
+        After a mere close the kernel would keep it, megabytes of it, and offer it for minutes.
+        """
+        its = self.transport.get_extra_info("socket")
+        if its is not None:
+            its.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.transport.abort()
 
     # -- the end -----------------------------------------------------------------------------------------
 
