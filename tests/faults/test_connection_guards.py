@@ -70,5 +70,5 @@ def test_a_missing_bound_is_seen(
 
 def test_idle_connections_that_are_not_kept_are_seen(serve: Serve, mutate: Mutate) -> None:
     source = mutate(("web/accepting.py", "MOST = 16_384\n", "MOST = 400\n"))
-    with pytest.raises(AssertionError, match="not accepted|were open"):
+    with pytest.raises(AssertionError, match=r"not accepted|were open"):
         crowded(serve(source=source), 500, rate=10, seconds=3)

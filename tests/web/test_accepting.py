@@ -147,6 +147,28 @@ def test_failed_handshakes_give_their_places_back(tmp_path: Path) -> None:
                 time.sleep(0.05)
 
 
+def of_the_server(port: int) -> list[str]:
+    """The states of its connections, as the kernel has them."""
+    lines = Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]
+    found = [(int(line.split()[1].partition(":")[2], 16), line.split()[3]) for line in lines]
+    return [state for local, state in found if local == port and state not in ("0A", "06")]
+
+
+@pytest.mark.parametrize("size", [1, 2, 40])
+def test_the_kernel_keeps_no_answer_that_is_never_taken(tmp_path: Path, size: int) -> None:
+    """64 and 128 kB the kernel takes whole, and our part closes long before; 2.6 MB we wait with."""
+    with toy(tmp_path, write=2.0, idle=0.5) as running, socket.socket() as deaf:
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        deaf.connect(("127.0.0.1", running.port))
+        deaf.sendall(head(line=f"GET /big?{size} HTTP/1.1"))
+        assert running.seen_since(0, least=1)
+        assert of_the_server(running.port)
+        deadline = time.monotonic() + 2.0 + WITHIN
+        while of_the_server(running.port):
+            assert time.monotonic() < deadline, of_the_server(running.port)
+            time.sleep(0.05)
+
+
 async def test_a_named_proxy_may_take_more(monkeypatch: pytest.MonkeyPatch) -> None:
     """It speaks for many."""
     monkeypatch.setattr(

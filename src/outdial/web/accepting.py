@@ -12,6 +12,7 @@ import ipaddress
 import resource
 import socket
 import ssl
+import sys
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -23,6 +24,7 @@ from outdial.metrics import HTTP_REFUSALS
 from outdial.throttle import source
 from outdial.web.edge import EdgeProtocol
 from outdial.web.guard import Fault
+from outdial.web.limits import EdgeLimits
 
 RESERVE = 128
 """Descriptors that are kept for the store, the files of the process, and those who are being refused."""
@@ -32,6 +34,7 @@ MOST = 16_384
 
 _AT_ONCE = 64  # accepted before the requests that are here go on
 _REFUSED_AT_ONCE = 64  # who are given time to read why
+_UNSENT = 128 * 1024  # bytes of answers that the kernel takes from us (it counts twice as many)
 _PAUSE = 0.2  # seconds without accepting, when the system has no descriptor or no memory
 _SAY_EVERY = 5.0  # seconds
 
@@ -79,16 +82,18 @@ class Acceptor:
         refused: Callable[[Fault], bytes],
         *,
         tls: ssl.SSLContext | None,
-        handshake: float,
-        linger: float,
+        limits: EdgeLimits,
     ) -> None:
         self._sock = sock
         self._places = places
         self._connection = connection
         self._refused = refused
         self._tls = tls
-        self._linger = linger
-        self._within = {"ssl_handshake_timeout": handshake, "ssl_shutdown_timeout": linger} if tls else {}
+        self._linger = limits.linger
+        self._write = limits.write
+        self._within = (
+            {"ssl_handshake_timeout": limits.handshake, "ssl_shutdown_timeout": limits.linger} if tls else {}
+        )
         self._loop = asyncio.get_running_loop()
         self._taken = 0
         self._by_source: Counter[str] = Counter()
@@ -125,7 +130,18 @@ class Acceptor:
                 self._pause(error)
                 return
             conn.setblocking(False)
+            self._bound(conn)
             self._seat(conn, address[0])
+
+    def _bound(self, conn: socket.socket) -> None:
+        """What the kernel keeps of answers that are not taken: how much, and how long after no byte goes on.
+
+        It would keep megabytes, and for minutes after we have closed.
+        """
+        with suppress(OSError):  # gone already
+            conn.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _UNSENT)
+            if sys.platform == "linux":
+                conn.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(self._write * 1000))
 
     def _pause(self, error: OSError) -> None:
         """The system gives us none: those who wait stay in its queue, and the rest of us goes on."""

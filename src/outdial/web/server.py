@@ -114,8 +114,7 @@ async def serve(
         lambda leave: EdgeProtocol(config, state, limits, leave),
         lambda fault: answer_of(fault, request_id(), state.default_headers),
         tls=tls,
-        handshake=limits.handshake,
-        linger=limits.linger,
+        limits=limits,
     )
     acceptor.start()
     clock = asyncio.get_running_loop().create_task(_keep_date(state))
