@@ -163,7 +163,7 @@ def test_the_kernel_keeps_no_answer_that_is_never_taken(tmp_path: Path, size: in
         deaf.sendall(head(line=f"GET /big?{size} HTTP/1.1"))
         assert running.seen_since(0, least=1)
         assert of_the_server(running.port)
-        deadline = time.monotonic() + 2.0 + WITHIN
+        deadline = time.monotonic() + 2.0 + 5.0 + WITHIN
         while of_the_server(running.port):
             assert time.monotonic() < deadline, of_the_server(running.port)
             time.sleep(0.05)

@@ -35,6 +35,7 @@ MOST = 16_384
 _AT_ONCE = 64  # accepted before the requests that are here go on
 _REFUSED_AT_ONCE = 64  # who are given time to read why
 _UNSENT = 128 * 1024  # bytes of answers that the kernel takes from us (it counts twice as many)
+_LATER = 5.0  # seconds that the kernel waits on: our own bound comes first, because it tells the client
 _PAUSE = 0.2  # seconds without accepting, when the system has no descriptor or no memory
 _SAY_EVERY = 5.0  # seconds
 
@@ -141,7 +142,9 @@ class Acceptor:
         with suppress(OSError):  # gone already
             conn.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _UNSENT)
             if sys.platform == "linux":
-                conn.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(self._write * 1000))
+                conn.setsockopt(
+                    socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round((self._write + _LATER) * 1000)
+                )
 
     def _pause(self, error: OSError) -> None:
         """The system gives us none: those who wait stay in its queue, and the rest of us goes on."""
