@@ -17,7 +17,7 @@ MEMORY = 400.0
 """MB that the api may grow by."""
 
 
-def crowded(server: Server, number: int, *, rate: float, seconds: float) -> str:
+def crowded(server: Server, number: int, *, rate: float, seconds: float, within: float = 60.0) -> str:
     """Open so many connections and ask beside them; one line of what was measured."""
     key = server.make_vdn()
     api = server.one("api").pid
@@ -30,7 +30,7 @@ def crowded(server: Server, number: int, *, rate: float, seconds: float) -> str:
         with crowds(server, wanted, 280) as made:
             for crowd in made:
                 crowd.wait_open()
-            wait_for(lambda: len(os.listdir(f"/proc/{api}/fd")) >= share * SOURCES, 10, "not accepted")
+            wait_for(lambda: len(os.listdir(f"/proc/{api}/fd")) >= share * SOURCES, within, "not accepted")
             opened = time.monotonic()
             least, descriptors = share * SOURCES, share * SOURCES
             while time.monotonic() - opened < seconds:
