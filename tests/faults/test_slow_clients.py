@@ -59,8 +59,8 @@ def surrounded(
         ended = time.monotonic()
     baseline = [one for one in healthy.since(calm) if one.due < began]
     under = [one for one in healthy.since(began) if one.due < ended]
-    check_healthy(baseline, int(0.5 * rate * idle_for))
-    check_healthy(under, int(0.5 * rate * (ended - began)))
+    check_healthy(baseline, int(idle_for))
+    check_healthy(under, int(2 * (ended - began)))
     for kind, number, source in wanted:
         assert there[source] >= 0.95 * number, f"{kind}: never more than {there[source]} of {number} open"
     for crowd in made:
