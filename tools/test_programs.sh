@@ -5,7 +5,7 @@ set -eu
 
 missing=
 for program in pgbouncer:pgbouncer sipp:sip-tester kamailio:kamailio+kamailio-tls-modules baresip:baresip-core \
-    espeak-ng:espeak-ng; do
+    espeak-ng:espeak-ng nginx:nginx-light haproxy:haproxy; do
     PATH="$PATH:/usr/sbin:/sbin" command -v "${program%%:*}" >/dev/null 2>&1 ||
         missing="$missing $(echo "${program#*:}" | tr + ' ')"
 done
@@ -20,7 +20,7 @@ install() { $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no
 # The tests start their own; what the package starts is stopped again.
 if install || { $sudo apt-get update -qq >/dev/null 2>&1 && install; }; then
     echo "make: installed with apt:$missing"
-    for program in pgbouncer kamailio; do $sudo systemctl disable --now "$program" >/dev/null 2>&1 || true; done
+    for program in pgbouncer kamailio nginx haproxy; do $sudo systemctl disable --now "$program" >/dev/null 2>&1 || true; done
 else
     echo "make: left out, because apt could not install them:$missing"
 fi

@@ -289,12 +289,13 @@ async def run_api(settings: Settings, stop: asyncio.Event, ready: Callable[[], N
     secure = tls.of_process(settings)
     async with opened(settings, "outdial api") as store:
         service = Service(store, utc_now)
-        app: App = Guard(Api(service, Gate(service, utc_now)), allowed_hosts=None)
-        if settings.behind_proxy:
-            app = BehindProxy(app, networks("behind_proxy", settings.behind_proxy))
+        app: App = Guard(Api(service, Gate(service, utc_now)), allowed_hosts=settings.allowed_hosts())
+        proxies = networks("behind_proxy", settings.behind_proxy)
+        if proxies:
+            app = BehindProxy(app, proxies)
         ready()
         collect_rarely()
-        await serve_http(app, sock, stop=stop, grace=20.0, tls=secure)
+        await serve_http(app, sock, stop=stop, grace=20.0, tls=secure, proxies=proxies)
 
 
 async def run_engine(settings: Settings, stop: asyncio.Event, ready: Callable[[], None]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
@@ -16,6 +17,8 @@ from outdial.errors import SettingError
 ROLES = ("api", "engine", "push")
 SWITCHES = ("simulated", "sip")
 LOG_LEVELS = ("debug", "info", "warning", "error")
+
+_HOST = re.compile(r"([A-Za-z0-9_-]+\.)*[A-Za-z0-9_-]+(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?")
 
 
 def _setting(default: Any, doc: str, *, secret: bool = False) -> Any:
@@ -47,6 +50,11 @@ class Settings:
         (),
         "Addresses or networks (CIDR) of proxies before the API: plain HTTP off loopback is allowed then, "
         "and X-Forwarded-For and X-Forwarded-Proto are believed from them alone.",
+    )
+    public_names: tuple[str, ...] = _setting(
+        (),
+        "Names or addresses of this server as clients write them in Host, with a port or without (then for "
+        "every port): a request for another is refused with 421. None: any Host is answered.",
     )
     metrics_listen: str | None = _setting(
         None, "HOST:PORT of /metrics (Prometheus), loopback only; without it there is none."
@@ -107,6 +115,7 @@ class Settings:
             raise SettingError(f"roles: name at least one of {', '.join(ROLES)}")
         networks("push_allow", self.push_allow)
         networks("behind_proxy", self.behind_proxy)
+        self.allowed_hosts()
         if (self.tls_cert is None) != (self.tls_key is None):
             raise SettingError("tls_cert, tls_key: give both or neither")
         self.address()
@@ -117,6 +126,16 @@ class Settings:
     def address(self) -> tuple[str, int]:
         """Host and port of `listen`. Raises `SettingError`."""
         return _host_port("listen", self.listen, "127.0.0.1:8080 or [::1]:8080")
+
+    def allowed_hosts(self) -> frozenset[str] | None:
+        """`public_names` in lower case; None: any. Raises `SettingError`."""
+        for name in self.public_names:
+            if not _HOST.fullmatch(name):
+                raise SettingError(
+                    f"public_names: {name!r} must be a name or an address, with a port or without, "
+                    "for example dial.example.com or 192.0.2.5:8443 or [2001:db8::5]"
+                )
+        return frozenset(name.lower() for name in self.public_names) or None
 
     def metrics_address(self) -> tuple[str, int] | None:
         """Host and port of `metrics_listen`. Raises `SettingError`."""
@@ -260,6 +279,7 @@ _KINDS = {
     "tls_cert": "path",
     "tls_key": "path",
     "behind_proxy": "texts",
+    "public_names": "texts",
     "metrics_listen": "text",
     "roles": "texts",
     "api_processes": "integer",

@@ -87,6 +87,7 @@ def test_dev_touches_no_data_that_only_a_variable_names(run: Run, monkeypatch: p
     monkeypatch.setenv("OUTDIAL_TLS_CERT", "c")
     monkeypatch.setenv("OUTDIAL_TLS_KEY", "k")
     monkeypatch.setenv("OUTDIAL_BEHIND_PROXY", "192.0.2.9")
+    monkeypatch.setenv("OUTDIAL_PUBLIC_NAMES", "dial.test")
     monkeypatch.setenv("OUTDIAL_METRICS_LISTEN", "127.0.0.1:9")
     monkeypatch.setenv("OUTDIAL_CARRIER_RING", "0.5")
     monkeypatch.delenv("OUTDIAL_PG_USER", raising=False)

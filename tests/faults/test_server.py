@@ -106,6 +106,7 @@ def test_no_start_without_the_master_key_of_existing_secrets(serve: Serve) -> No
         ("log_level", "loud"),
         ("metrics_listen", "192.0.2.1:0"),
         ("behind_proxy", "nobody"),
+        ("public_names", "https://dial.test"),
     ],
 )
 def test_a_wrong_setting_is_refused_by_name(place: Path, name: str, value: str) -> None:

@@ -49,8 +49,8 @@ class Toy:
             time.sleep(0.01)
         return found
 
-    def connect(self) -> socket.socket:
-        connection = socket.create_connection(("127.0.0.1", self.port), timeout=WITHIN)
+    def connect(self, source: str = "127.0.0.1") -> socket.socket:
+        connection = socket.create_connection(("127.0.0.1", self.port), WITHIN, source_address=(source, 0))
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return connection
 
@@ -61,11 +61,18 @@ class Toy:
 
 @contextlib.contextmanager
 def toy(
-    folder: Path, kind: str = "edge", hosts: str = "*", tls: tuple[Path, ...] = (), **limits: float
+    folder: Path,
+    kind: str = "edge",
+    hosts: str = "*",
+    tls: tuple[Path, ...] = (),
+    descriptors: int | None = None,
+    **limits: float,
 ) -> Iterator[Toy]:
     record = folder / f"record-{time.monotonic_ns()}"
     record.touch()
     argv = [sys.executable, str(TOY), str(record), json.dumps(limits), kind, hosts, *map(str, tls)]
+    if descriptors is not None:
+        argv = ["sh", "-c", f'ulimit -n {descriptors}; exec "$@"', "sh", *argv]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
@@ -607,6 +614,12 @@ def test_only_an_allowed_host_is_answered(guarded: Toy, host: str, status: int) 
     assert got.statuses == [status]
     if status != 200:
         envelope(got.answers[0])
+
+
+def test_whoever_looks_after_the_process_needs_no_allowed_host(guarded: Toy) -> None:
+    for path, status in (("/healthz", 200), ("/readyz", 200), ("/healthz/", 421), ("/openapi.json", 421)):
+        line = f"GET {path} HTTP/1.1"
+        assert ask(guarded, head(line=line, host="Host: 10.0.0.7:8080"), answers=1).statuses == [status]
 
 
 @pytest.fixture(scope="module")

@@ -58,6 +58,7 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
         record(cut=path.decode())
         raise
     record(
+        client=scope["client"][1],
         method=scope["method"],
         path=path.decode(),
         query=scope["query_string"].decode(),
@@ -93,7 +94,7 @@ def believe_everything() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         print(listener.getsockname()[1], flush=True)
         while True:
-            connection, _ = listener.accept()
+            connection, peer = listener.accept()
             connection.settimeout(0.2)
             data = b""
             try:
@@ -103,8 +104,8 @@ def believe_everything() -> None:
                 pass
             except OSError:
                 continue
-            for _ in re.findall(rb"(?:GET|POST|OPTIONS|TRACE|CONNECT) ", data):
-                record(path="/", body="")
+            for path in re.findall(rb"(?:GET|POST|OPTIONS|TRACE|CONNECT) (\S*)", data):
+                record(client=peer[1], path=path.decode("latin-1"), body="")
                 connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
             connection.close()
 

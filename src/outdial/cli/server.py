@@ -17,6 +17,7 @@ app = typer.Typer()
 NOT_FOR_DEV = (
     *("OUTDIAL_DATA", "OUTDIAL_DATABASE", "OUTDIAL_ROLES"),
     *("OUTDIAL_TLS_CERT", "OUTDIAL_TLS_KEY", "OUTDIAL_BEHIND_PROXY", "OUTDIAL_METRICS_LISTEN"),
+    "OUTDIAL_PUBLIC_NAMES",
 )
 """Settings of a real server that `dev` must not touch by a forgotten variable."""
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
+import struct
 from collections.abc import Callable
-from dataclasses import dataclass
-from http import HTTPStatus
 from typing import Any
 
 import httptools
@@ -21,7 +21,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from outdial.metrics import HTTP_REFUSALS
-from outdial.web.guard import ABORT, Fault, refusal, request_id
+from outdial.web.guard import ABORT, Fault, answer_of, request_id
+from outdial.web.limits import EdgeLimits
 
 log = structlog.get_logger()
 
@@ -29,31 +30,6 @@ _HOST = re.compile(rb"[A-Za-z0-9._-]+(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](:[0-9]{1,
 _WATCHED = frozenset({b"host", b"transfer-encoding", b"content-encoding", b"upgrade", b"expect"})
 _HOP = frozenset({b"upgrade", b"connection", b"http2-settings"})
 _FRAMING = 1 << 16  # bytes of chunk sizes and trailers that any message may have
-
-
-@dataclass(frozen=True, slots=True)
-class EdgeLimits:
-    """What a client may take. Times are in seconds, each an absolute bound: no byte prolongs it."""
-
-    handshake: float = 10.0
-    """Of TLS, from the connection; the time for the first head begins after it."""
-    head: float = 10.0
-    """From the connection, or the first byte of a later request, to the end of the head."""
-    body: float = 30.0
-    """From the first byte of the request to the end of its body."""
-    idle: float = 15.0
-    """Between an answer and the next request."""
-    write: float = 30.0
-    """For taking enough of an answer that we need not wait to go on."""
-    linger: float = 2.0
-    """In which a refused client may read why."""
-    headers: int = 64
-    header_bytes: int = 16 * 1024
-    target_bytes: int = 8 * 1024
-    drain_bytes: int = 2 * 1024 * 1024
-    """Body that is read though the answer is out: the 1 MiB that is allowed, and 1 MiB of rest."""
-    pipelined: int = 8
-    """Requests that may wait on one connection for the answer before theirs."""
 
 
 # What the connection reads; plain numbers, because an Enum's members cost three times as much to look up.
@@ -112,12 +88,16 @@ class _Outlet:
 
 
 class EdgeProtocol(HttpToolsProtocol):
-    """One connection. `limits` bound it; `state` is shared with the server that drains it."""
+    """One connection. `limits` bound it; the server that drains it shares `state`; `leave` at its end."""
 
-    def __init__(self, config: Config, state: EdgeState, limits: EdgeLimits) -> None:
+    def __init__(
+        self, config: Config, state: EdgeState, limits: EdgeLimits, leave: Callable[[], None]
+    ) -> None:
         super().__init__(config, state, {}, asyncio.get_running_loop())
         self._state = state
         self._limits = limits
+        self._leave = leave
+        self.made = False
         self._most_headers = limits.headers
         self._phase = _REST
         self._fault: Fault | None = None
@@ -144,6 +124,7 @@ class EdgeProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Starts the clock of the first request."""
         super().connection_made(transport)
+        self.made = True
         self._outlet = _Outlet(transport, self.loop, self._part)
         if self._state.draining:
             transport.close()
@@ -158,6 +139,7 @@ class EdgeProtocol(HttpToolsProtocol):
         if self._running is not None:
             _abandon(self._running)
         super().connection_lost(exc)
+        self._leave()
         if not self._state.connections:
             self._state.emptied.set()
 
@@ -393,7 +375,7 @@ class EdgeProtocol(HttpToolsProtocol):
         elif self._phase == _BODY:
             self._refuse(Fault(408, f"the request took longer than {self._limits.body:g} s"))
         elif self.transport.get_write_buffer_size():
-            self.transport.abort()
+            self._reset()
         else:
             self.transport.close()
 
@@ -409,12 +391,22 @@ class EdgeProtocol(HttpToolsProtocol):
 
     def _bound_writing(self) -> None:
         self._end_write_timer()
-        self._write_timer = self.loop.call_later(self._limits.write, self.transport.abort)
+        self._write_timer = self.loop.call_later(self._limits.write, self._reset)
 
     def _end_write_timer(self) -> None:
         if self._write_timer is not None:
             self._write_timer.cancel()
             self._write_timer = None
+
+    def _reset(self) -> None:
+        """Ends the connection and forgets what was not taken.
+
+        After a mere close the kernel would keep it, megabytes of it, and offer it for minutes.
+        """
+        its = self.transport.get_extra_info("socket")
+        if its is not None:
+            its.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.transport.abort()
 
     # -- the end -----------------------------------------------------------------------------------------
 
@@ -446,10 +438,8 @@ class EdgeProtocol(HttpToolsProtocol):
         own_id = request_id()
         HTTP_REFUSALS.add(str(fault.status))
         log.info("request refused", status=fault.status, reason=fault.detail, request_id=own_id)
-        headers, body = refusal(fault, own_id)
-        head = b"HTTP/1.1 %d %s\r\n" % (fault.status, HTTPStatus(fault.status).phrase.encode())
-        fields = b"".join(b"%s: %s\r\n" % field for field in [*self._state.default_headers, *headers])
-        self._outlet.write(head + fields + b"\r\n" + (b"" if self._is_head() else body))
+        answer = answer_of(fault, own_id, self._state.default_headers)
+        self._outlet.write(answer[: answer.index(b"\r\n\r\n") + 4] if self._is_head() else answer)
         self._part()
 
     def _is_head(self) -> bool:

@@ -11,11 +11,13 @@ import itertools
 import json
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from http import HTTPStatus
 from typing import Any, NamedTuple
 
 import structlog
 
 from outdial.errors import Code, CommitUnknown
+from outdial.metrics import HTTP_REFUSALS
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -26,6 +28,8 @@ Headers = list[tuple[bytes, bytes]]
 
 ABORT = "outdial.abort"
 """`scope["extensions"][ABORT]()` closes the connection without an answer (errors.CommitUnknown)."""
+
+PROBES = frozenset({b"/healthz", b"/readyz"})
 
 log = structlog.get_logger()
 
@@ -71,7 +75,16 @@ def refusal(fault: Fault, request_id: str) -> tuple[Headers, bytes]:
     ]
     if fault.status == 405:
         headers.append((b"allow", b"DELETE, GET, POST, PUT"))
+    if fault.status in (429, 503):
+        headers.append((b"retry-after", b"1"))
     return headers, body
+
+
+def answer_of(fault: Fault, request_id: str, more: Headers) -> bytes:
+    """The bytes of a refusal that ends the connection, `more` headers among its own."""
+    headers, body = refusal(fault, request_id)
+    head = b"HTTP/1.1 %d %s\r\n" % (fault.status, HTTPStatus(fault.status).phrase.encode())
+    return head + b"".join(b"%s: %s\r\n" % field for field in [*more, *headers]) + b"\r\n" + body
 
 
 async def read_body(receive: Receive, limit: int, headers: Iterable[tuple[bytes, bytes]] = ()) -> bytes:
@@ -107,11 +120,16 @@ async def _read_rest(message: Message, receive: Receive, limit: int) -> bytes:
         message = await receive()
 
 
+_OTHER_HOST = Fault(421, "Host: this server does not answer for it (its setting public_names)")
+
+
 class Guard:
     """Refuses a Host that is not ours and answers for an application that could not.
 
     `allowed_hosts`: names or addresses, with or without a port, in lower case; one without a port stands
-    for every port. None allows any: the signature of a request covers its Host.
+    for every port. None allows any: the signature of a request covers its Host, and a request signed for
+    another server that knows the same key would be done here (trust.md B.3). `PROBES` are answered for any:
+    they change nothing, and who looks after a process asks by its address.
     """
 
     __slots__ = ("_allowed", "_app")
@@ -122,8 +140,10 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI: one request."""
-        if self._allowed is not None and not _is_allowed(scope["headers"], self._allowed):
-            await _refuse(send, Fault(421, "Host: this server does not answer for it"), request_id())
+        if self._allowed is not None and not _is_allowed(scope, self._allowed):
+            own_id = request_id()
+            log.info("request refused", status=421, reason=_OTHER_HOST.detail, request_id=own_id)
+            await _refuse(send, _OTHER_HOST, own_id)
             return
         try:
             await self._app(scope, receive, send)
@@ -137,15 +157,16 @@ class Guard:
             await _confess(scope, send)
 
 
-def _is_allowed(headers: Headers, allowed: frozenset[bytes]) -> bool:
-    host = next((value for name, value in headers if name == b"host"), b"").lower()
-    if host in allowed:
+def _is_allowed(scope: Scope, allowed: frozenset[bytes]) -> bool:
+    host = next((value for name, value in scope["headers"] if name == b"host"), b"").lower()
+    if host in allowed or scope["raw_path"] in PROBES:
         return True
     name, _, port = host.rpartition(b":")
     return port.isdigit() and name in allowed
 
 
 async def _refuse(send: Send, fault: Fault, request_id: str) -> None:
+    HTTP_REFUSALS.add(str(fault.status))
     headers, body = refusal(fault, request_id)
     await send({"type": "http.response.start", "status": fault.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

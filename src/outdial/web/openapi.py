@@ -48,17 +48,22 @@ STATUSES: Final = {
     414: "the target is longer than 8 KiB",
     415: "Content-Type is not application/json in UTF-8, or there is a Content-Encoding",
     421: "Host is not a name of this server",
-    429: "too many wrong signatures of this key from this address: wait as long as Retry-After says",
+    429: "too many wrong signatures of this key, or too many connections, from this address: wait as long as "
+    "Retry-After says",
     431: "the head of the request is too long",
     500: "our own fault",
     501: "a Transfer-Encoding other than chunked",
+    503: "the server has as many connections as it takes: wait as long as Retry-After says",
     505: "an HTTP version other than 1.0 and 1.1",
 }
 """Refusals below the interface: any operation can answer them, with the code 0200001."""
 
+_RETRY_AFTER: Final = {"required": True, "schema": {"type": "integer", "minimum": 1}}
+
 OF_STATUS: Final[dict[int, dict[str, Any]]] = {
     405: {"Allow": {"required": True, "schema": {"type": "string"}}},
-    429: {"Retry-After": {"required": True, "schema": {"type": "integer", "minimum": 1}}},
+    429: {"Retry-After": _RETRY_AFTER},
+    503: {"Retry-After": _RETRY_AFTER},
 }
 """What the head of such a refusal carries besides."""
 

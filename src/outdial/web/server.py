@@ -11,7 +11,7 @@ import ipaddress
 import socket
 import ssl
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from email.utils import formatdate
 from typing import Any, TypeVar
 
@@ -20,8 +20,10 @@ import uvloop
 from uvicorn.config import Config
 
 from outdial.errors import SettingError
-from outdial.web.edge import EdgeLimits, EdgeProtocol, EdgeState
-from outdial.web.guard import App
+from outdial.web.accepting import Acceptor, Network, Places
+from outdial.web.edge import EdgeProtocol, EdgeState
+from outdial.web.guard import App, answer_of, request_id
+from outdial.web.limits import EdgeLimits
 
 __all__ = ["EdgeLimits", "listening_socket", "run", "serve"]
 
@@ -93,31 +95,33 @@ async def serve(
     grace: float,
     limits: EdgeLimits = DEFAULT_LIMITS,
     tls: ssl.SSLContext | None = None,
+    proxies: Sequence[Network] = (),
 ) -> None:
     """Serves `app` on a socket from `listening_socket` until `stop` is set; then ends in good order.
 
-    With `tls` over HTTPS: a connection exists for the rest of us once its handshake is over.
+    With `tls` over HTTPS: a connection exists for the rest of us once its handshake is over. `proxies` may
+    have more connections than another address.
 
     It stops accepting, closes idle connections, and gives running requests `grace` seconds; what is not
     answered by then is cut off. The socket is closed. The app's lifespan is not run: whoever composes it
     starts and ends what it needs.
     """
-    loop = asyncio.get_running_loop()
     config, state = _config(app), EdgeState()
     state.default_headers = _date()
-    server = await loop.create_server(
-        lambda: EdgeProtocol(config, state, limits),
-        sock=sock,
-        backlog=BACKLOG,
-        ssl=tls,
-        ssl_handshake_timeout=limits.handshake if tls is not None else None,
-        ssl_shutdown_timeout=limits.linger if tls is not None else None,
+    acceptor = Acceptor(
+        sock,
+        Places.of_process(proxies),
+        lambda leave: EdgeProtocol(config, state, limits, leave),
+        lambda fault: answer_of(fault, request_id(), state.default_headers),
+        tls=tls,
+        limits=limits,
     )
-    clock = loop.create_task(_keep_date(state))
+    acceptor.start()
+    clock = asyncio.get_running_loop().create_task(_keep_date(state))
     try:
         await stop.wait()
     finally:
-        server.close()
+        acceptor.close()
         await _drain(state, grace)
         clock.cancel()
 
