@@ -357,14 +357,32 @@ async def test_many_silent_receivers_do_not_hold_up_one_that_is_prompt(
         await until(lambda: outbox_empty(sql))  # it has proven to be prompt
         for receiver in silent:
             await settle(sql, receiver.url, 10)
-        await until(lambda: _in_flight(silent, push.SHARE))
+        await until(lambda: _in_flight(silent, push.SHARE), within=20)
         await settle(sql, healthy.url, 50)
         await until(lambda: _saw(healthy, 51), within=2)
-        assert sum(receiver.most for receiver in silent) == push.SHARE
+        assert await _in_flight(silent, push.SHARE)
+
+
+async def test_many_silent_receivers_do_not_hold_up_one_that_is_new(
+    database: str, sql: asyncpg.Connection, vdn: int
+) -> None:
+    """The first push to a receiver goes alone, beside the first ones to others."""
+    async with AsyncExitStack() as stack:
+        new = await stack.enter_async_context(ToyReceiver())
+        silent = [await stack.enter_async_context(ToyReceiver(never_answers)) for _ in range(10)]
+        await stack.enter_async_context(pushing(database, timeout=3))
+        for receiver in silent:
+            await settle(sql, receiver.url, 10)
+        await until(lambda: _in_flight(silent, 10))
+        assert [receiver.most for receiver in silent] == [1] * 10
+        await until(lambda: _in_flight(silent, push.SHARE), within=20)
+        await settle(sql, new.url, 20)
+        await until(lambda: _saw(new, 20), within=2)
+        assert await _in_flight(silent, push.SHARE)
 
 
 async def _in_flight(receivers: list[ToyReceiver], n: int) -> bool:
-    return sum(len(receiver.requests) for receiver in receivers) >= n
+    return sum(receiver.open for receiver in receivers) == n
 
 
 async def test_a_backlog_larger_than_one_lease_is_pushed_once_each(
@@ -501,10 +519,10 @@ async def test_stop_finishes_what_flies_and_gives_back_what_waits(
     async with ToyReceiver(answers(200, after=1.0)) as receiver:
         async with pushing(database):
             await settle(sql, receiver.url, 20)
-            await until(lambda: _saw(receiver, 8))
+            await until(lambda: _saw(receiver, 1 + 8))  # the first one goes alone
             begun = asyncio.get_running_loop().time()
         assert asyncio.get_running_loop().time() - begun < 3
-        assert len(receiver.requests) == 8
+        assert len(receiver.requests) == 9
         assert await sql.fetchval("SELECT count(*) FROM outbox") == 12
         assert await sql.fetchval("SELECT count(*) FROM outbox WHERE leased_until IS NOT NULL") == 0
 
