@@ -523,7 +523,7 @@ async def test_stop_finishes_what_flies_and_gives_back_what_waits(
             begun = asyncio.get_running_loop().time()
         assert asyncio.get_running_loop().time() - begun < 3
         assert len(receiver.requests) == 9
-        assert await sql.fetchval("SELECT count(*) FROM outbox") == 12
+        assert await sql.fetchval("SELECT count(*) FROM outbox") == 11
         assert await sql.fetchval("SELECT count(*) FROM outbox WHERE leased_until IS NOT NULL") == 0
 
 
