@@ -557,6 +557,29 @@ async def test_a_failed_push_counts_once_however_often_it_is_written_down(
         assert await sql.fetchval("SELECT pushes FROM outbox") == 1
 
 
+async def test_a_receiver_that_has_gone_is_left_for_another(
+    database: str, sql: asyncpg.Connection, vdn: int
+) -> None:
+    """410 gives up nothing: once the campaign is pointed elsewhere, what is sent again goes there."""
+    campaign = """
+        INSERT INTO campaign (vdn_id, name, description, device_type, state, begin_at, end_at, caller_no,
+            max_alerting_time, windows, device_sign, call_count, call_interval, callback_url, duplicates,
+            on_unknown, created_at)
+        VALUES ($1, 'moved', '', 3, 'started', now(), now(), '100', 30, '{0,1440,NULL,NULL,NULL,NULL}', '',
+            1, 1, $2, 'allow', 'count', now())
+        RETURNING campaign_id
+    """
+    async with ToyReceiver(answers(410)) as gone, ToyReceiver() as other, pushing(database) as store:
+        campaign_id = await sql.fetchval(campaign, VDN, gone.url)
+        (result_id,) = await settle(sql, gone.url, notify=False)
+        await sql.execute("UPDATE outbox SET campaign_id = $1", campaign_id)
+        assert (await failed(sql, result_id, 1))["last_error"] == "HTTP 410"
+        await sql.execute("UPDATE campaign SET callback_url = $1", other.url)
+        assert await store.results.send_again(VDN) == 1
+        await until(lambda: outbox_empty(sql))
+        assert (len(gone.requests), len(other.requests)) == (2, 1)
+
+
 async def test_a_result_sent_again_during_its_last_push_is_pushed_afresh(
     database: str, sql: asyncpg.Connection, vdn: int
 ) -> None:
