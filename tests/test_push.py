@@ -451,17 +451,18 @@ async def test_a_process_killed_in_a_push_is_followed_by_one_with_the_same_webho
         result_ids = await settle(sql, receiver.url, 3)
         process = await asyncio.create_subprocess_exec(sys.executable, "-c", PROCESS, database)
         try:
-            await until(lambda: _saw(receiver, 3), within=20)
+            await until(lambda: _saw(receiver, 1), within=20)  # the first one goes alone
         finally:
             process.send_signal(signal.SIGKILL)
             await process.wait()
         receiver.behaviour = answers(200)
         async with pushing(database):
             await asyncio.sleep(1.2)
-            assert len(receiver.requests) == 3  # the dead process's leases still run
+            assert len(receiver.requests) == 1  # the dead process's leases still run
             await sql.execute("UPDATE outbox SET leased_until = now()")
             await until(lambda: outbox_empty(sql))
-        assert Counter(ids(receiver.requests)) == {str(result_id): 2 for result_id in result_ids}
+        (pushed, *_) = said = ids(receiver.requests)
+        assert Counter(said) == {str(one): 2 if str(one) == pushed else 1 for one in result_ids}
 
 
 async def test_a_taken_result_that_cannot_be_written_down_is_not_pushed_again(
@@ -565,7 +566,7 @@ async def test_a_receiver_that_has_gone_is_left_for_another(
         INSERT INTO campaign (vdn_id, name, description, device_type, state, begin_at, end_at, caller_no,
             max_alerting_time, windows, device_sign, call_count, call_interval, callback_url, duplicates,
             on_unknown, created_at)
-        VALUES ($1, 'moved', '', 3, 'started', now(), now(), '100', 30, '{0,1440,NULL,NULL,NULL,NULL}', '',
+        VALUES ($1, 'moved', '', 3, 'started', now(), now() + interval '1 day', '100', 30, '{0,1440,NULL,NULL,NULL,NULL}', '',
             1, 1, $2, 'allow', 'count', now())
         RETURNING campaign_id
     """
