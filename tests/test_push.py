@@ -566,8 +566,8 @@ async def test_a_receiver_that_has_gone_is_left_for_another(
         INSERT INTO campaign (vdn_id, name, description, device_type, state, begin_at, end_at, caller_no,
             max_alerting_time, windows, device_sign, call_count, call_interval, callback_url, duplicates,
             on_unknown, created_at)
-        VALUES ($1, 'moved', '', 3, 'started', now(), now() + interval '1 day', '100', 30, '{0,1440,NULL,NULL,NULL,NULL}', '',
-            1, 1, $2, 'allow', 'count', now())
+        VALUES ($1, 'moved', '', 3, 'started', now(), now() + interval '1 day', '100', 30,
+            '{0,1440,NULL,NULL,NULL,NULL}', '', 1, 1, $2, 'allow', 'count', now())
         RETURNING campaign_id
     """
     async with ToyReceiver(answers(410)) as gone, ToyReceiver() as other, pushing(database) as store:

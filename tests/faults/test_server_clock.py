@@ -132,7 +132,6 @@ def test_the_clock_of_the_machine_is_set(serve: Serve, monkeypatch: pytest.Monke
     key = server.make_vdn(secret=SECRET)
     # What was made at -1 day is 25 hours old at +1 h: two days are not over at any moment.
     server.rows("UPDATE vdn SET keep_numbers = 2, keep_results = 2, keep_records = 2")
-    server.rows("UPDATE vdn SET keep_numbers = 1, keep_results = 1, keep_records = 1")
     log = CarrierLog(server.carrier_log)
     (draft,) = make_campaigns(server, 1)
     with receiving(server.data.parent) as receiver:
