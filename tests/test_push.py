@@ -357,14 +357,32 @@ async def test_many_silent_receivers_do_not_hold_up_one_that_is_prompt(
         await until(lambda: outbox_empty(sql))  # it has proven to be prompt
         for receiver in silent:
             await settle(sql, receiver.url, 10)
-        await until(lambda: _in_flight(silent, push.SHARE))
+        await until(lambda: _in_flight(silent, push.SHARE), within=20)
         await settle(sql, healthy.url, 50)
         await until(lambda: _saw(healthy, 51), within=2)
-        assert sum(receiver.most for receiver in silent) == push.SHARE
+        assert await _in_flight(silent, push.SHARE)
+
+
+async def test_many_silent_receivers_do_not_hold_up_one_that_is_new(
+    database: str, sql: asyncpg.Connection, vdn: int
+) -> None:
+    """The first push to a receiver goes alone, beside the first ones to others."""
+    async with AsyncExitStack() as stack:
+        new = await stack.enter_async_context(ToyReceiver())
+        silent = [await stack.enter_async_context(ToyReceiver(never_answers)) for _ in range(10)]
+        await stack.enter_async_context(pushing(database, timeout=3))
+        for receiver in silent:
+            await settle(sql, receiver.url, 10)
+        await until(lambda: _in_flight(silent, 10))
+        assert [receiver.most for receiver in silent] == [1] * 10
+        await until(lambda: _in_flight(silent, push.SHARE), within=20)
+        await settle(sql, new.url, 20)
+        await until(lambda: _saw(new, 20), within=2)
+        assert await _in_flight(silent, push.SHARE)
 
 
 async def _in_flight(receivers: list[ToyReceiver], n: int) -> bool:
-    return sum(len(receiver.requests) for receiver in receivers) >= n
+    return sum(receiver.open for receiver in receivers) == n
 
 
 async def test_a_backlog_larger_than_one_lease_is_pushed_once_each(
@@ -433,17 +451,18 @@ async def test_a_process_killed_in_a_push_is_followed_by_one_with_the_same_webho
         result_ids = await settle(sql, receiver.url, 3)
         process = await asyncio.create_subprocess_exec(sys.executable, "-c", PROCESS, database)
         try:
-            await until(lambda: _saw(receiver, 3), within=20)
+            await until(lambda: _saw(receiver, 1), within=20)  # the first one goes alone
         finally:
             process.send_signal(signal.SIGKILL)
             await process.wait()
         receiver.behaviour = answers(200)
         async with pushing(database):
             await asyncio.sleep(1.2)
-            assert len(receiver.requests) == 3  # the dead process's leases still run
+            assert len(receiver.requests) == 1  # the dead process's leases still run
             await sql.execute("UPDATE outbox SET leased_until = now()")
             await until(lambda: outbox_empty(sql))
-        assert Counter(ids(receiver.requests)) == {str(result_id): 2 for result_id in result_ids}
+        (pushed, *_) = said = ids(receiver.requests)
+        assert Counter(said) == {str(one): 2 if str(one) == pushed else 1 for one in result_ids}
 
 
 async def test_a_taken_result_that_cannot_be_written_down_is_not_pushed_again(
@@ -501,11 +520,11 @@ async def test_stop_finishes_what_flies_and_gives_back_what_waits(
     async with ToyReceiver(answers(200, after=1.0)) as receiver:
         async with pushing(database):
             await settle(sql, receiver.url, 20)
-            await until(lambda: _saw(receiver, 8))
+            await until(lambda: _saw(receiver, 1 + 8))  # the first one goes alone
             begun = asyncio.get_running_loop().time()
         assert asyncio.get_running_loop().time() - begun < 3
-        assert len(receiver.requests) == 8
-        assert await sql.fetchval("SELECT count(*) FROM outbox") == 12
+        assert len(receiver.requests) == 9
+        assert await sql.fetchval("SELECT count(*) FROM outbox") == 11
         assert await sql.fetchval("SELECT count(*) FROM outbox WHERE leased_until IS NOT NULL") == 0
 
 
@@ -537,6 +556,29 @@ async def test_a_failed_push_counts_once_however_often_it_is_written_down(
         await store.results.not_delivered([failure])
         await store.results.not_delivered([failure])
         assert await sql.fetchval("SELECT pushes FROM outbox") == 1
+
+
+async def test_a_receiver_that_has_gone_is_left_for_another(
+    database: str, sql: asyncpg.Connection, vdn: int
+) -> None:
+    """410 gives up nothing: once the campaign is pointed elsewhere, what is sent again goes there."""
+    campaign = """
+        INSERT INTO campaign (vdn_id, name, description, device_type, state, begin_at, end_at, caller_no,
+            max_alerting_time, windows, device_sign, call_count, call_interval, callback_url, duplicates,
+            on_unknown, created_at)
+        VALUES ($1, 'moved', '', 3, 'started', now(), now() + interval '1 day', '100', 30,
+            '{0,1440,NULL,NULL,NULL,NULL}', '', 1, 1, $2, 'allow', 'count', now())
+        RETURNING campaign_id
+    """
+    async with ToyReceiver(answers(410)) as gone, ToyReceiver() as other, pushing(database) as store:
+        campaign_id = await sql.fetchval(campaign, VDN, gone.url)
+        (result_id,) = await settle(sql, gone.url, notify=False)
+        await sql.execute("UPDATE outbox SET campaign_id = $1", campaign_id)
+        assert (await failed(sql, result_id, 1))["last_error"] == "HTTP 410"
+        await sql.execute("UPDATE campaign SET callback_url = $1", other.url)
+        assert await store.results.send_again(VDN) == 1
+        await until(lambda: outbox_empty(sql))
+        assert (len(gone.requests), len(other.requests)) == (2, 1)
 
 
 async def test_a_result_sent_again_during_its_last_push_is_pushed_afresh(

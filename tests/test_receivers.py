@@ -22,7 +22,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from outdial.receivers import NotTaken, Receivers, kind_of_forbidden, receiver_of
-from toy_receiver import Behaviour, ToyReceiver, answers, endless_body, never_answers, resets, trickles
+from toy_receiver import (
+    Behaviour,
+    Request,
+    ToyReceiver,
+    answers,
+    endless_body,
+    never_answers,
+    resets,
+    trickles,
+)
 
 LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1"))
 EVERYTHING_HERE = (*LOOPBACK, ip_network("0.0.0.0"), ip_network("::"))
@@ -389,6 +398,31 @@ async def test_a_200_with_an_endless_body_is_taken_and_cut_off() -> None:
         async with asyncio.timeout(5):
             while not receiver.cut_off:
                 await asyncio.sleep(0.01)
+
+
+async def test_interim_answers_without_end_are_given_up() -> None:
+    """A status may be announced again and again (RFC 9110 §15.2); 64 kB of that are enough."""
+
+    async def announces(_: object, writer: asyncio.StreamWriter) -> None:
+        while True:
+            writer.write(b"HTTP/1.1 102 Processing\r\n\r\n" * 40)
+            await writer.drain()
+
+    async with ToyReceiver(announces) as receiver:
+        assert await posted(receiver.url, timeout=10) == "endless answer"
+        assert receiver.hits == 1
+    async with ToyReceiver(after_some(b"HTTP/1.1 103 Early Hints\r\n\r\n" * 40)) as receiver:
+        assert await posted(receiver.url) == "taken"
+
+
+def after_some(interim: bytes) -> Behaviour:
+    """Answer 200 after that."""
+
+    async def behave(request: Request, writer: asyncio.StreamWriter) -> None:
+        writer.write(interim)
+        await answers(200)(request, writer)
+
+    return behave
 
 
 async def test_a_reset_and_a_refused_connection_are_told_apart() -> None:

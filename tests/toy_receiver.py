@@ -72,7 +72,8 @@ async def resets(_: Request, writer: asyncio.StreamWriter) -> None:
 
 
 class ToyReceiver:
-    """Listens while it is entered. `hits` counts connections, `most` the requests open at one time."""
+    """Listens while it is entered. `hits` counts connections, `open` the requests that have no answer
+    yet, `most` how many of them there were at one time."""
 
     def __init__(
         self,
@@ -87,7 +88,7 @@ class ToyReceiver:
         self.hits = 0
         self.most = 0
         self.cut_off = 0
-        self._open = 0
+        self.open = 0
         self._listen = (host, port)
         self._tls = tls
         self._tasks: set[asyncio.Task[None]] = set()
@@ -118,12 +119,12 @@ class ToyReceiver:
             while not writer.is_closing():
                 request = await _read(reader)
                 self.requests.append(request)
-                self._open += 1
-                self.most = max(self.most, self._open)
+                self.open += 1
+                self.most = max(self.most, self.open)
                 try:
-                    await self.behaviour(request, writer)
+                    await _until_the_peer_goes(reader, self.behaviour(request, writer))
                 finally:
-                    self._open -= 1
+                    self.open -= 1
         except asyncio.IncompleteReadError:
             pass
         except ConnectionError:
@@ -141,3 +142,17 @@ async def _read(reader: asyncio.StreamReader) -> Request:
     headers = {name.lower(): value.strip() for name, value in (line.split(":", 1) for line in lines)}
     body = await reader.readexactly(int(headers.get("content-length", "0")))
     return Request(first.split(" ")[1], headers, body)
+
+
+async def _until_the_peer_goes(reader: asyncio.StreamReader, behaviour: Awaitable[None]) -> None:
+    """Behave. Raises ConnectionResetError when the other side hangs up first."""
+    answering, hearing = asyncio.ensure_future(behaviour), asyncio.ensure_future(reader.read(1))
+    try:
+        await asyncio.wait({answering, hearing}, return_when=asyncio.FIRST_COMPLETED)
+        if not answering.done():
+            raise ConnectionResetError
+        answering.result()
+    finally:
+        answering.cancel()
+        hearing.cancel()
+        await asyncio.gather(answering, hearing, return_exceptions=True)

@@ -5,7 +5,7 @@ set -eu
 
 missing=
 for program in pgbouncer:pgbouncer sipp:sip-tester kamailio:kamailio+kamailio-tls-modules baresip:baresip-core \
-    espeak-ng:espeak-ng nginx:nginx-light haproxy:haproxy; do
+    espeak-ng:espeak-ng nginx:nginx-light haproxy:haproxy faketime:faketime; do
     PATH="$PATH:/usr/sbin:/sbin" command -v "${program%%:*}" >/dev/null 2>&1 ||
         missing="$missing $(echo "${program#*:}" | tr + ' ')"
 done

@@ -48,7 +48,8 @@ PER_RECEIVER: Final = 8
 """POSTs that one receiver (scheme, host and port) is sent at the same time."""
 
 SHARE: Final = 64
-"""POSTs in flight to all prompt receivers, and as many to all others: those cannot hold up these."""
+"""POSTs in flight to all prompt receivers, as many to all others, and as many to those that are not known
+yet, one each: nobody waits for those that are slow."""
 
 PROMPT: Final = 1.0
 """Seconds in which a receiver's last push was over, whatever came of it: then the receiver is prompt."""
@@ -77,10 +78,10 @@ KNOWN: Final = 10_000
 class _Receiver:
     """What is known of one receiver. `held` counts the deliveries leased for it and not yet written down."""
 
-    slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(PER_RECEIVER))
+    slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
     urls: set[str] = field(default_factory=set)
     held: int = 0
-    prompt: bool = False
+    prompt: bool | None = None  # as long as no push is over, nobody knows
     more: bool = False  # the outbox may hold more for it
     failing: bool = False
 
@@ -88,6 +89,13 @@ class _Receiver:
     def full(self) -> bool:
         """It has enough to go on with."""
         return self.held > AHEAD // 2
+
+    def learn(self, seconds: float) -> None:
+        """Its last push took so long. The first one went alone; now it may have more."""
+        if self.prompt is None:
+            for _ in range(PER_RECEIVER - 1):
+                self.slots.release()
+        self.prompt = seconds < PROMPT
 
 
 class _Book:
@@ -182,7 +190,7 @@ class Pusher:
         self._now = now
         self._grace = timeout + BODY_TIMEOUT + SLACK
         self._receivers: dict[str, _Receiver] = {}
-        self._shares = {prompt: asyncio.Semaphore(SHARE) for prompt in (True, False)}
+        self._shares = {prompt: asyncio.Semaphore(SHARE) for prompt in (True, False, None)}
         self._held: dict[UUID, _Receiver] = {}
         self._waiting: set[asyncio.Task[None]] = set()
         self._flying: set[asyncio.Task[None]] = set()
@@ -355,7 +363,7 @@ class Pusher:
                 reason = await self._repeat(delivery)
         else:
             reason = None
-        receiver.prompt = loop.time() - begun < PROMPT
+        receiver.learn(loop.time() - begun)
         self._note(receiver, delivery.url, reason)
         if reason is None:
             PUSHED.add("delivered")

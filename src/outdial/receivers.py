@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import functools
 import os
 import socket
 import ssl
@@ -20,6 +21,7 @@ from typing import Any, Final, Self
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
 Network = IPv4Network | IPv6Network
@@ -30,11 +32,15 @@ TIMEOUT: Final = 15.0
 BODY_LIMIT: Final = 64 * 1024
 """Bytes that are read of an answer's body; they are thrown away."""
 
+HEAD_LIMIT: Final = 64 * 1024
+"""Bytes that are read before the final status: interim answers may come without end (RFC 9110 §15.2)."""
+
 BODY_TIMEOUT: Final = 1.0
 """Seconds for that. The status has said all; the body is read so that the connection can be used again."""
 
 _KEEP_ALIVE = 3.0  # seconds; below the idle time after which servers commonly close a connection
 _READ_BUFFER = 8 * 1024  # bytes; aiohttp stops reading at twice this
+_SYSTEM_BUFFER = 16 * 1024  # bytes that the system takes in before we read; answers are short
 _LOOKUPS = 64  # names that may be looked up at once: one that hangs does not hold up the others
 _ADDRESSES = 8  # of one name that are tried
 
@@ -127,6 +133,45 @@ def _refused(kind: str) -> NotTaken:
     return NotTaken(f"address not allowed: {kind}", again=False)
 
 
+class _Endless(aiohttp.ClientError):
+    """What is heard before a final status has no end."""
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Its connections bound what they read before a status."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        connection: type[ResponseHandler] = _Connection
+        self._factory = functools.partial(connection, loop=self._loop)
+
+
+class _Connection(ResponseHandler):
+    """One on which what comes before the final status of an answer is at most HEAD_LIMIT bytes."""
+
+    _heard = 0
+    _final = False
+
+    def set_response_params(self, **params: Any) -> None:
+        """A new answer begins."""
+        self._heard, self._final = 0, False
+        super().set_response_params(**params)
+
+    def feed_data(self, data: Any, size: int = 0) -> None:
+        """The head of an answer is whole."""
+        self._final = self._final or data[0].code >= 200
+        super().feed_data(data, size)
+
+    def data_received(self, data: bytes) -> None:
+        """Give up an answer that does not come to its point."""
+        self._heard += len(data)
+        super().data_received(data)
+        if self._heard > HEAD_LIMIT and not self._final:
+            self.set_exception(_Endless())
+            if self.transport is not None:
+                self.transport.abort()
+
+
 class Receivers:
     """POSTs to receivers over connections that are kept and used again. Use it with `async with`.
 
@@ -149,7 +194,7 @@ class Receivers:
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        connector = aiohttp.TCPConnector(
+        connector = _Connector(
             resolver=self._resolver or _Lookup(),
             socket_factory=self._socket,
             ssl=_tls(),
@@ -201,7 +246,9 @@ class Receivers:
             forbidden = "not an address"
         if forbidden is not None:
             raise _NotAllowed(errno.EACCES, forbidden)
-        return socket.socket(family, kind, protocol)
+        made = socket.socket(family, kind, protocol)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SYSTEM_BUFFER)
+        return made
 
 
 async def reach(url: str, allow: Sequence[Network], *, timeout: float = 5.0) -> None:
@@ -257,6 +304,7 @@ async def _throw_away(answer: aiohttp.ClientResponse) -> None:
 
 
 _WORDS: Final = (
+    (_Endless, "endless answer"),
     (aiohttp.ClientConnectorDNSError, "host name not found"),
     (UnicodeError, "host name not found"),
     (aiohttp.ClientResponseError, "not an HTTP answer"),

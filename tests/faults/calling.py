@@ -154,9 +154,19 @@ def receiving(folder: Path, delay: float = 0.0) -> Iterator[Receiver]:
 
 
 def start_campaign(
-    dsn: str, numbers: int, url: str, *, per_second: int, endings: Sequence[str] = ENDINGS, rings: int = 2
+    dsn: str,
+    numbers: int,
+    url: str,
+    *,
+    per_second: int,
+    endings: Sequence[str] = ENDINGS,
+    rings: int = 2,
+    first: str = "7",
 ) -> int:
-    """A started campaign with so many numbers, put there by SQL; its id. A call rings `rings` seconds."""
+    """A started campaign with so many numbers, put there by SQL; its id.
+
+    A call rings `rings` seconds; the numbers begin with `first`.
+    """
     campaign = """
         INSERT INTO campaign (vdn_id, name, description, device_type, state, begin_at, end_at, caller_no,
             max_alerting_time, windows, device_sign, call_count, call_interval, callback_url, duplicates,
@@ -170,7 +180,7 @@ def start_campaign(
         SELECT $1, nextval('contact_id'), $2, called, 'order ' || n, 3, 'ready', now()
         FROM unnest($3::text[]) WITH ORDINALITY u(called, n)
     """
-    called = [f"7{nth:06d}{endings[nth % len(endings)]}" for nth in range(numbers)]
+    called = [f"{first}{nth:06d}{endings[nth % len(endings)]}" for nth in range(numbers)]
 
     async def work(conn: Any) -> int:
         async with conn.transaction():

@@ -85,7 +85,10 @@ def resend(
     options: StoreOptions,
     json: Json = False,
 ) -> None:
-    """Start the pushes of undelivered results afresh; the running server sends them."""
+    """Start the pushes of undelivered results afresh, to where their campaigns' results go now.
+
+    The running server sends them.
+    """
     ids = _ids(result_ids or [])
     count = administer(options, lambda store: store.results.send_again(vdn, ids or None))
     if json:

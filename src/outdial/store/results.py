@@ -97,7 +97,10 @@ class Results:
         ]
 
     async def send_again(self, vdn_id: int, result_ids: Sequence[UUID] | None = None) -> int:
-        """Start the pushes of these (None: all undelivered) results afresh; returns how many."""
+        """Start the pushes of these (None: all undelivered) results afresh; returns how many.
+
+        They go to where their campaigns' results go now.
+        """
         ids = list(result_ids) if result_ids is not None else None
         return len(await self._db.fetch("send_again", vdn_id, self._now(), ids))
 

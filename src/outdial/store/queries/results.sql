@@ -51,8 +51,10 @@ FROM outbox o JOIN call_result r USING (vdn_id, result_id)
 WHERE o.vdn_id = $1 AND o.pushes > 0 ORDER BY o.created_at, o.result_id LIMIT $2
 
 -- name: send_again
--- A lease stays: a push that is under way is not joined by a second one.
-UPDATE outbox SET due_at = $2, pushes = 0
+-- A lease stays: a push that is under way is not joined by a second one. A campaign that has been pointed
+-- elsewhere meanwhile says where to.
+UPDATE outbox o SET due_at = $2, pushes = 0, url = coalesce(
+    (SELECT c.callback_url FROM campaign c WHERE c.vdn_id = $1 AND c.campaign_id = o.campaign_id), o.url)
 WHERE vdn_id = $1 AND ($3::uuid[] IS NULL OR result_id = ANY($3)) AND pushes > 0 RETURNING result_id
 
 -- name: backlog
