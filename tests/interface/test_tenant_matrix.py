@@ -12,7 +12,7 @@ from itertools import count
 from typing import Any
 
 import pytest
-from face import ABSENT, NEW, OLD, OTHER, Answer, Face, new_campaign
+from face import ABSENT, NEW, OLD, OTHER, Answer, Face, Request, new_campaign
 from test_rows_isolation import ended_call
 
 from outdial.web.app import PREFIXES
@@ -102,16 +102,21 @@ def test_every_route_has_a_row() -> None:
     assert set(found) == set(MATRIX)
 
 
-def ask(
+def ask(face: Face, key: Key, vdn: int, campaign: Any = 0, date: int = 0, **said: Any) -> Answer:
+    """Send one operation."""
+    return face.send(request_of(face, key, vdn, campaign, date, **said))
+
+
+def request_of(
     face: Face, key: Key, vdn: int, campaign: Any = 0, date: int = 0, *, by: int = 0, **said: Any
-) -> Answer:
+) -> Request:
     """One operation. `by`: whose key signs; the VDN's own unless said."""
     version, path, method = key
     values = iter([vdn, campaign, date])
     where = "/".join(str(next(values)) if part == "*" else part for part in path.split("/"))
     body = said.get("body", MATRIX[key].body(date))
     whole = f"/rest/isales/{version}/openapi/campaigns/{where}"
-    return face.call(method, whole, body, vdn=vdn, query=MATRIX[key].query, key=face.keys[by or vdn])
+    return face.request(method, whole, body, vdn=vdn, query=MATRIX[key].query, key=face.keys[by or vdn])
 
 
 def own(face: Face, key: Key, vdn: int) -> tuple[Any, int]:
