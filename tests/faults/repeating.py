@@ -45,7 +45,11 @@ class Repeat:
 
 @dataclass
 class Round:
-    """What one add came to. `under_way`: requests whose end came after the kill and whose begin before it."""
+    """What one add came to. `under_way`: requests whose end came after the kill and whose begin before it.
+
+    `fresh` answers had no `Idempotent-Replayed`; there is one at most, `firsts`, unless backends died: whoever
+    did not hear the end of its COMMIT looks for the stored row, and cannot know whose COMMIT it was.
+    """
 
     under_way: int = 0
     overlap: int = 0
@@ -54,6 +58,7 @@ class Round:
     entries: int = 0
     bodies: int = 0
     fresh: int = 0
+    firsts: int = 1
     refused: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -68,7 +73,7 @@ class Round:
             return f"{self.entries} numbers were asked for and {self.rows} are there"
         if self.bodies != 1:
             return f"{self.bodies} different answers"
-        return f"{self.fresh} first answers" if self.fresh > 1 else ""
+        return f"{self.fresh} first answers" if self.fresh > self.firsts else ""
 
 
 def send(port: int, request: SignedRequest, told: Repeat) -> None:
@@ -148,10 +153,13 @@ def repeated(
             process.signal(signal.SIGKILL)
         for each in work:
             each.result()
-    return _judged(server, campaign, entries, told, killed)
+    firsts = CLIENTS if "backend" in roles else 1
+    return _judged(server, campaign, entries, told, killed, firsts)
 
 
-def _judged(server: Server, campaign: int, entries: int, told: Sequence[Repeat], killed: float) -> Round:
+def _judged(
+    server: Server, campaign: int, entries: int, told: Sequence[Repeat], killed: float, firsts: int
+) -> Round:
     query = "SELECT called FROM contact WHERE vdn_id = $1 AND campaign_id = $2"
     return Round(
         under_way=sum(each.sent[0] < killed < (each.cut or [each.answered])[0] for each in told),
@@ -161,5 +169,6 @@ def _judged(server: Server, campaign: int, entries: int, told: Sequence[Repeat],
         entries=entries,
         bodies=len({each.body for each in told}),
         fresh=sum(not each.replayed for each in told),
+        firsts=firsts,
         refused=Counter(code for each in told for code in each.refused),
     )

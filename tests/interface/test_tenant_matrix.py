@@ -205,3 +205,25 @@ def test_anothers_blacklisted_number_is_one_that_is_not_there(face: Face, word: 
     assert answers[0].code == "0200000"
     assert answers[1].same == answers[0].same
     face.sql.do("DELETE FROM blacklist")
+
+
+def deleted_is_gone(face: Face, key: Key) -> None:
+    """A campaign that was deleted answers byte for byte as one that never was."""
+    campaign, date = own(face, key, MINE)
+    assert ask(face, ("v1", "*/*", "DELETE"), MINE, deletable(face, campaign)).code == "0200000"
+    body = MATRIX[key].body(date)
+    gone = ask(face, key, MINE, campaign, date, body=body)
+    never = ask(face, key, MINE, ABSENT, date, body=body)
+    assert gone.code == MATRIX[key].absent, gone.desc
+    assert (gone.status, gone.body) == (never.status, never.body)
+
+
+def deletable(face: Face, campaign: int) -> int:
+    """The campaign in a state in which it can be deleted."""
+    face.change(campaign, state="draft")
+    return campaign
+
+
+@pytest.mark.parametrize("key", [key for key in ON_A_CAMPAIGN if key != ON_A_CALL], ids=" ".join)
+def test_a_deleted_campaign_answers_as_if_it_had_never_been(face: Face, key: Key) -> None:
+    deleted_is_gone(face, key)
