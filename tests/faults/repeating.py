@@ -47,8 +47,8 @@ class Repeat:
 class Round:
     """What one add came to. `under_way`: requests whose end came after the kill and whose begin before it.
 
-    `fresh` answers had no `Idempotent-Replayed`; there is one at most, `firsts`, unless backends died: whoever
-    did not hear the end of its COMMIT looks for the stored row, and cannot know whose COMMIT it was.
+    `fresh` answers had no `Idempotent-Replayed`; one at most, `firsts`, unless backends died: whoever did not
+    hear the end of its COMMIT looks for the stored row, and cannot know whose COMMIT it was.
     """
 
     under_way: int = 0

@@ -86,11 +86,11 @@ def test_one_add_32_times_through_kills_has_one_effect(serve: Serve) -> None:
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
-def test_forty_adds_32_times_through_kills(serve: Serve) -> None:
+def test_24_adds_32_times_through_kills(serve: Serve) -> None:
     """In some the kill came before the effect, in some after it and before its answer."""
     server = serve(api_processes=3)
-    found = rounds_of(server, client_of(server), 40)
+    found = rounds_of(server, client_of(server), 24)
     proves(found)
-    assert sum(one.under_way > 0 for one in found) >= 20
+    assert sum(one.under_way > 0 for one in found) >= 12
     assert sum(one.kept_unheard for one in found) >= 1, "no kill fell between effect and answer"
     assert sum(bool(one.cut) and one.fresh == 1 for one in found) >= 1, "no kill fell before the effect"
