@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import secrets
+import select
 import signal
 import subprocess
 import sys
@@ -118,6 +119,10 @@ class Line:
     def fire(self) -> None:
         """Send what was prepared, in one go."""
         self._http.endheaders(self._body)
+
+    def waits(self) -> bool:
+        """Whether nothing has come back yet."""
+        return not select.select([self._http.sock], [], [], 0)[0]
 
     def read(self) -> Answer:
         response = self._http.getresponse()

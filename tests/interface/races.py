@@ -34,6 +34,8 @@ class Crowd:
         self.face = face
         self.processes = processes
         self.lines = _spread(face, processes)
+        self.overlap = 0
+        """Of the last requests sent at once: how many had no answer when the last of them was sent."""
         face.sql.do(NO_SECOND)
 
     def close(self) -> None:
@@ -53,6 +55,7 @@ class Crowd:
         lines = self.lines[: len(requests)]
         with self.held(gate):
             fire(lines, requests)
+            self.overlap = sum(line.waits() for line in lines)
             if gate:
                 self.wait_for_waiters()
         return [self.face.checked(line.read()) for line in lines]
@@ -233,6 +236,7 @@ def replay_round(
         for _ in range(CLIENTS)
     ]
     answers = crowd.at_once(same, [campaign] if gated else ())
+    assert crowd.overlap >= 2, "no two were under way at the same time: nothing is proved"
     assert codes(answers) == {"0200000": CLIENTS}
     assert len({answer.body for answer in answers}) == 1
     assert stored(crowd.face, campaign) == len(numbers)

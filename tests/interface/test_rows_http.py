@@ -9,7 +9,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -218,16 +218,37 @@ def tampered(face: Face, campaign: int) -> dict[str, Request]:
     }
 
 
+OFF = {"another timestamp", "too old", "too far ahead"}
+CLOCKS = re.compile(
+    r"authentication failed; this server has (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) UTC"
+    r"(?:, the request's timestamp is (\d+) s (behind|ahead of) it)?"
+)
+
+
 def test_every_cause_of_a_401_is_answered_alike(face: Face) -> None:
-    """One text for all causes, byte for byte; nothing is kept; the cause is in the log, with the id."""
+    """One text for all causes, with both clocks; nothing is kept; the cause is in the log, with the id."""
     campaign = face.campaign()
     requests = tampered(face, campaign)
     with face.nothing_kept():
         sent = enumerate(requests.items(), 2)  # each from an address of its own: ten of one are slowed down
         answers = {cause: face.send_from(f"127.0.1.{n}", request) for n, (cause, request) in sent}
+    told = {}
     for cause, answer in answers.items():
-        face.refuses(answer, "0200001", status=401, says="authentication failed")
-        assert answer.same == answers["no header"].same, cause
+        face.refuses(answer, "0200001", status=401)
+        clocks = CLOCKS.fullmatch(answer.desc)
+        assert clocks, (cause, answer.desc)
+        assert abs(utc_now() - datetime.strptime(f"{clocks[1]}+0000", "%Y-%m-%d %H:%M:%S%z")).seconds < 60
+        told[cause] = int(clocks[2]) * (1 if clocks[3] == "behind" else -1) if clocks[2] else None
+        said = {**answer.headers, "x-request-id": "", "date": "", "content-length": ""}
+        assert said == {**answers["no header"].headers, "x-request-id": "", "date": "", "content-length": ""}
+    readable = {cause for cause, seconds in told.items() if seconds is not None}
+    assert told.keys() - readable == {
+        "no header", "header twice", "empty", "another scheme", "basic", "four parts",
+        "signature in upper case", "no such date",
+    }  # fmt: skip
+    assert all(-5 <= (told[cause] or 0) <= 60 for cause in readable if cause not in OFF), told
+    assert 902 <= (told["too old"] or 0) <= 960
+    assert -905 <= (told["too far ahead"] or 0) <= -840
     log = face.processes.log()
     for cause, answer in answers.items():
         lines = [line for line in log.splitlines() if answer.headers["x-request-id"] in line]

@@ -12,7 +12,7 @@ from itertools import count
 from typing import Any
 
 import pytest
-from face import ABSENT, NEW, OLD, OTHER, Answer, Face, new_campaign
+from face import ABSENT, NEW, OLD, OTHER, Answer, Face, Request, new_campaign
 from test_rows_isolation import ended_call
 
 from outdial.web.app import PREFIXES
@@ -102,16 +102,21 @@ def test_every_route_has_a_row() -> None:
     assert set(found) == set(MATRIX)
 
 
-def ask(
+def ask(face: Face, key: Key, vdn: int, campaign: Any = 0, date: int = 0, **said: Any) -> Answer:
+    """Send one operation."""
+    return face.send(request_of(face, key, vdn, campaign, date, **said))
+
+
+def request_of(
     face: Face, key: Key, vdn: int, campaign: Any = 0, date: int = 0, *, by: int = 0, **said: Any
-) -> Answer:
+) -> Request:
     """One operation. `by`: whose key signs; the VDN's own unless said."""
     version, path, method = key
     values = iter([vdn, campaign, date])
     where = "/".join(str(next(values)) if part == "*" else part for part in path.split("/"))
     body = said.get("body", MATRIX[key].body(date))
     whole = f"/rest/isales/{version}/openapi/campaigns/{where}"
-    return face.call(method, whole, body, vdn=vdn, query=MATRIX[key].query, key=face.keys[by or vdn])
+    return face.request(method, whole, body, vdn=vdn, query=MATRIX[key].query, key=face.keys[by or vdn])
 
 
 def own(face: Face, key: Key, vdn: int) -> tuple[Any, int]:
@@ -200,3 +205,25 @@ def test_anothers_blacklisted_number_is_one_that_is_not_there(face: Face, word: 
     assert answers[0].code == "0200000"
     assert answers[1].same == answers[0].same
     face.sql.do("DELETE FROM blacklist")
+
+
+def deleted_is_gone(face: Face, key: Key) -> None:
+    """A campaign that was deleted answers byte for byte as one that never was."""
+    campaign, date = own(face, key, MINE)
+    assert ask(face, ("v1", "*/*", "DELETE"), MINE, deletable(face, campaign)).code == "0200000"
+    body = MATRIX[key].body(date)
+    gone = ask(face, key, MINE, campaign, date, body=body)
+    never = ask(face, key, MINE, ABSENT, date, body=body)
+    assert gone.code == MATRIX[key].absent, gone.desc
+    assert (gone.status, gone.body) == (never.status, never.body)
+
+
+def deletable(face: Face, campaign: int) -> int:
+    """The campaign in a state in which it can be deleted."""
+    face.change(campaign, state="draft")
+    return campaign
+
+
+@pytest.mark.parametrize("key", [key for key in ON_A_CAMPAIGN if key != ON_A_CALL], ids=" ".join)
+def test_a_deleted_campaign_answers_as_if_it_had_never_been(face: Face, key: Key) -> None:
+    deleted_is_gone(face, key)

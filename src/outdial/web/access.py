@@ -17,7 +17,7 @@ from outdial import audit
 from outdial.errors import Code, Refusal
 from outdial.model import AccessKey, Vdn
 from outdial.service import AddRequest, Service, key_of
-from outdial.signing import DUMMY_SECRET, WINDOW, Authorization, BadSignature, verify
+from outdial.signing import DUMMY_SECRET, WINDOW, Authorization, BadSignature, Headers, verify
 from outdial.throttle import Throttle, source
 
 FRESH = 0.5
@@ -25,6 +25,20 @@ FRESH = 0.5
 
 MAX_KNOWN = 10_000
 """Keys kept in memory; made-up ones cannot fill it, since it is emptied when full."""
+
+
+def unauthenticated(headers: Headers, now: datetime) -> Refusal:
+    """What a 401 says: the same for all causes, the two clocks included (trust.md B.3 rules 3 and 7).
+
+    So whoever has a clock that is off can see it, and nobody learns whether a key is known.
+    """
+    said = f"authentication failed; this server has {now:%Y-%m-%d %H:%M:%S} UTC"
+    try:
+        late = (now - Authorization.of(headers).timestamp).total_seconds()
+    except BadSignature:
+        return Refusal(Code.PARAMETER, said)
+    side = "behind" if late >= 0 else "ahead of"
+    return Refusal(Code.PARAMETER, f"{said}, the request's timestamp is {abs(late):.0f} s {side} it")
 
 
 class TooManyFailures(Exception):

@@ -21,7 +21,7 @@ from outdial.jsontext import NotJson
 from outdial.service import NotJsonBody, Service
 from outdial.signing import BadSignature
 from outdial.web import openapi
-from outdial.web.access import Caller, Gate, TooManyFailures
+from outdial.web.access import Caller, Gate, TooManyFailures, unauthenticated
 from outdial.web.guard import BodyTooLarge, Disconnected, Receive, Scope, Send, read_body, request_id
 from outdial.wire import (
     blacklist,
@@ -289,7 +289,7 @@ class Api:
             return Answer(envelope.refusal(error.refusal), error.status, error.headers)
         except BadSignature as error:
             log.warning("not authenticated", request_id=own_id, cause=error.cause)
-            return Answer(envelope.refusal(_UNAUTHENTICATED), 401)
+            return Answer(envelope.refusal(unauthenticated(scope["headers"], self.now())), 401)
         except TooManyFailures as error:
             return _slowed_down(error.wait)
         except (NotJsonBody, NotJson) as error:
@@ -369,7 +369,6 @@ class HttpRefusal(Exception):
         super().__init__(f"{status} {refusal}")
 
 
-_UNAUTHENTICATED = Refusal(Code.PARAMETER, "authentication failed")
 _NO_STORE = Refusal(Code.DATABASE, "database operation error: nothing was kept, repeat the request")
 _CONTENT_TYPE = Refusal(Code.PARAMETER, "Content-Type: must be application/json; charset=UTF-8")
 _TOO_LARGE = Refusal(Code.PARAMETER, f"the body is larger than {MAX_BODY} bytes")

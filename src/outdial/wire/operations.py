@@ -165,7 +165,6 @@ OPERATIONS: Final[dict[str, Operation]] = {
     "POST {vdnId}/calldata/{campaignId}/delete": Operation(
         "Deletes the numbers that every filter fits",
         body=bodies.NUMBERS_DELETE,
-        body_may_be_absent=True,
         example={"called": "4001", "archiveHistory": 0},
         answer={"returnObject": answers.DELETED},
         codes=of(Code.NOT_FOUND, Code.STATE_FORBIDS, Code.COMBINATION, Code.EMPTY),
