@@ -19,6 +19,7 @@ from calling import Verdict as Calls
 from clusters import Cluster
 from serving import LOST, Mutate, Process, Server, ask, title_of, wait_for
 from test_adds import MEASURED, judged
+from test_calls import leases_run_out
 from trunks import call_no_more
 
 BACK_WITHIN = 5.0
@@ -101,10 +102,11 @@ class Trial:
     called: list[float] = field(default_factory=list)
     away: list[tuple[datetime, datetime]] = field(default_factory=list)
 
-    def ready(self) -> None:
+    def ready(self, *, calls: bool = True) -> None:
         """Wait until adds are accepted, calls leave, and a request is under way."""
         before = self.clients.acknowledged()
-        launched(self.log)
+        if calls:
+            launched(self.log)
         wait_for(lambda: self.clients.acknowledged() > before, 60, "nothing is accepted")
         wait_for(lambda: self.clients.open, 60, "no request is under way", every=0.0005)
         self.hit += 1
@@ -121,8 +123,8 @@ class Trial:
         def accepted() -> bool:
             return any(one.settled and one.began >= since for one in self.clients.sent[-400:])
 
-        self.back.append(wait_for(accepted, 60, "nothing is accepted"))
-        wait_for(lambda: self.log.look().placed > placed, 60, "nothing is called")
+        self.back.append(wait_for(accepted, 20, "nothing is accepted again"))
+        wait_for(lambda: self.log.look().placed > placed, 20, "nothing is called again")
         self.called.append(time.monotonic() - since)
 
     def end(self, target: Target, how: signal.Signals) -> None:
@@ -134,13 +136,17 @@ class Trial:
         self.away.append((down, datetime.now(UTC)))
         self.goes_on(target.dsn)
 
-    def kill_backend(self, target: Target, chance: random.Random) -> None:
-        """One of its processes that serve us, a busy one if there is any: the others are ended for it."""
-        self.ready()
+    def kill_backend(self, target: Target, chance: random.Random, *, calls: bool = True) -> None:
+        """One of its processes that serve us, a busy one if there is any: the others are ended for it.
+
+        `calls`: before the next blow a call has to leave as well.
+        """
+        self.ready(calls=calls)
         serving = [one for one in target.tree()[1:] if _serves(title_of(one.pid))]
         busy = [one for one in serving if "idle" not in title_of(one.pid)]
         chance.choice(busy or serving).signal(signal.SIGKILL)
-        self.goes_on(target.dsn)
+        if calls:
+            self.goes_on(target.dsn)
 
     def freeze(self, target: Target, seconds: float) -> None:
         """All its processes stand still."""
@@ -197,6 +203,7 @@ def outcome(one: Trial) -> Outcome:
     """Both verdicts, after the clients have stopped; fails unless they and the promised times hold."""
     adds = judged(one.server, one.clients)
     call_no_more(one.server.dsn)
+    leases_run_out(one.server)
     calls = all_ended(one.server.dsn, one.log, one.receiver)
     print(
         f"{len(one.back)} outages, {one.hit} with a request under way; accepted again after at most"
