@@ -74,7 +74,7 @@ def test_a_pool_that_is_never_renewed_is_seen(serve: Serve, mutate: Mutate, fore
         foreign.signal(signal.SIGQUIT)
         time.sleep(1.0)
         foreign.start()
-        with pytest.raises(AssertionError, match="nothing is (accepted|called) again"):
+        with pytest.raises(AssertionError, match=r"nothing is (accepted|called) again"):
             one.resumes()
 
 
@@ -101,5 +101,5 @@ def test_a_lookup_that_does_not_wait_for_the_standby_is_seen(
 ) -> None:
     message = ", pg_logical_emit_message(true, 'outdial', '')"
     source = mutate(("store/queries/numbers.sql", message, ""), ("store/queries/commits.sql", message, ""))
-    with pytest.raises(AssertionError, match="lost [1-9]"):
+    with pytest.raises(AssertionError, match=r"lost=\[\d"):
         nothing_unreplicated_is_acknowledged(lambda **settings: serve(source=source, **settings), synchronous)

@@ -19,8 +19,9 @@ from adding import CUT, verdict
 from calling import SETTINGS, incomplete, outbox, rows
 from calling import verdict as verdict_on_calls
 from clusters import Cluster, clusters
-from outages import STILL_SENDS, Trial, outcome, trial
+from outages import BACK_WITHIN, STILL_SENDS, Trial, outcome, trial
 from serving import Process, Serve, wait_for
+from test_adds import MEASURED
 from test_calls import leases_run_out
 from trunks import call_no_more
 
