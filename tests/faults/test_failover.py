@@ -20,7 +20,7 @@ from calling import SETTINGS, incomplete, outbox, rows
 from calling import verdict as verdict_on_calls
 from clusters import Cluster, clusters
 from outages import BACK_WITHIN, STILL_SENDS, Trial, outcome, trial
-from serving import Process, Serve, wait_for
+from serving import Process, Serve, ask, wait_for
 from test_adds import MEASURED
 from test_calls import leases_run_out
 from trunks import call_no_more
@@ -207,5 +207,7 @@ def test_a_synchronous_standby_that_is_not_waited_for_is_refused(place: Path, wa
         primary.start(synchronous_standby_names=STANDBY, synchronous_commit=waits)
         with pytest.raises(SettingError, match=f"synchronous standby and synchronous_commit {waits}"):
             asyncio.run(check_server(primary.dsn))
-        rows(primary.dsn, "ALTER ROLE outdial SET synchronous_commit = on")
+        # The first words keep this commit itself from waiting for a standby that is not there.
+        change = "SET synchronous_commit = off; ALTER ROLE outdial SET synchronous_commit = on"
+        ask(primary.dsn, lambda conn: conn.execute(change))
         asyncio.run(check_server(primary.dsn))
