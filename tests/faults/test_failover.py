@@ -32,6 +32,7 @@ STANDBY = "outdial_standby"
 LONGEST = timedelta(seconds=5)
 """That a call lasts, with its settlement."""
 
+WAITING = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
 REPLICATION = "SELECT sync_state, sent_lsn - flush_lsn AS lag FROM pg_stat_replication"
 
 
@@ -120,10 +121,12 @@ def nothing_unreplicated_is_acknowledged(serve: Serve, synchronous: Pair) -> Non
             time.sleep(6.0)
             one.away.append((down, datetime.now(UTC)))
             alone = committed_alone(one, synchronous)
+            waiting = len(rows(synchronous.primary.dsn, WAITING))
             synchronous.fail_over()
             one.resumes()
         found = outcome(one)
-    print(f"{alone} requests were on the primary alone, and lost with it")
+    print(f"{alone} requests were on the primary alone, and lost with it; {waiting} sessions waited")
+    assert waiting <= 20, "sessions that nobody waits for stay"
     assert alone >= 1, "nothing was on the primary alone: nothing is proved"
     assert found.adds.outcomes[CUT] >= 1
 
