@@ -43,8 +43,8 @@ class Target(Protocol):
     def end(self, how: signal.Signals) -> None:
         """Signal the postmaster; all of it has ended on return."""
 
-    def revive(self) -> None:
-        """Start it again, if nobody else does."""
+    def revive(self) -> datetime:
+        """Start it again, if nobody else does; the moment from which on it may work."""
 
 
 class Embedded:
@@ -62,8 +62,9 @@ class Embedded:
         tree[0].signal(how)
         wait_for(lambda: not tree[0].alive(), 10, "it does not end")
 
-    def revive(self) -> None:
-        """The server does."""
+    def revive(self) -> datetime:
+        """The server does, at once."""
+        return datetime.now(UTC)
 
 
 class Foreign:
@@ -81,10 +82,12 @@ class Foreign:
     def end(self, how: signal.Signals) -> None:
         self._cluster.signal(how)
 
-    def revive(self) -> None:
+    def revive(self) -> datetime:
         self._away.append(self._away.pop(0))
         time.sleep(self._away[-1])
+        started = datetime.now(UTC)
         self._cluster.start()
+        return started
 
 
 @dataclass
@@ -132,8 +135,7 @@ class Trial:
         self.ready()
         target.end(how)
         down = datetime.now(UTC)
-        target.revive()
-        self.away.append((down, datetime.now(UTC)))
+        self.away.append((down, target.revive()))
         self.goes_on(target.dsn)
 
     def kill_backend(self, target: Target, chance: random.Random, *, calls: bool = True) -> None:
@@ -145,6 +147,7 @@ class Trial:
         serving = [one for one in target.tree()[1:] if _serves(title_of(one.pid))]
         busy = [one for one in serving if "idle" not in title_of(one.pid)]
         chance.choice(busy or serving).signal(signal.SIGKILL)
+        wait_for(lambda: not any(one.alive() for one in serving), 20, "the others live on")
         if calls:
             self.goes_on(target.dsn)
 

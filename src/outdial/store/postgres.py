@@ -78,6 +78,7 @@ class Postgres:
         self._size = size
         self.name = f"{name} {secrets.token_hex(4)}"
         self._pool: Any = None
+        self._leaving: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
         """Make the pool; connections are made when first needed, so a store that is down is no error here."""
@@ -110,6 +111,8 @@ class Postgres:
 
     async def close(self) -> None:
         """Close the connections; bounded, since a frozen server never says goodbye."""
+        for task in self._leaving:
+            task.cancel()
         if self._pool is not None:
             try:
                 await asyncio.wait_for(self._pool.close(), 2)
@@ -227,10 +230,16 @@ class Postgres:
                     try:
                         return await ask(conn)
                     finally:
-                        conn.terminate()
+                        self._leave(conn)
             except (*LOST, *REFUSED, asyncpg.PostgresError):
                 await asyncio.sleep(min(0.05, max(0.0, until - loop.time())))
         return None
+
+    def _leave(self, conn: Connection) -> None:
+        """Close it beside our work: a question that waits for a standby is cancelled first, or it stays."""
+        task = asyncio.get_running_loop().create_task(_say_goodbye(conn))
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
 
     async def end_backend(self, conn: Connection, pid: int) -> None:
         """End the backend of ours that ran a lost statement and wait until it is gone: its fate is sealed.
@@ -327,6 +336,12 @@ def drop(conn: Connection) -> None:
     """Cut a connection that is in doubt; one that the pool has dropped itself is cut already."""
     with suppress(asyncpg.InterfaceError):
         conn.terminate()
+
+
+async def _say_goodbye(conn: Connection) -> None:
+    """Bounded, since a frozen server never says it too."""
+    with suppress(*LOST, asyncpg.PostgresError):
+        await conn.close(timeout=1)
 
 
 async def _roll_back(conn: Connection) -> None:
