@@ -115,6 +115,7 @@ def metrics_listening(settings: Settings) -> Iterator[socket.socket | None]:
 def database(settings: Settings) -> Iterator[tuple[Settings, EmbeddedPostgres | None]]:
     """The settings with a DSN, and the embedded PostgreSQL if that is what it belongs to, running."""
     if settings.database is not None:
+        _make_folder(settings.data)
         yield settings, None
         return
     if settings.data is None:
@@ -127,6 +128,16 @@ def database(settings: Settings) -> Iterator[tuple[Settings, EmbeddedPostgres | 
         yield settings.with_options(database=postgres.dsn), postgres
     finally:
         postgres.stop()
+
+
+def _make_folder(data: Path | None) -> None:
+    """The data folder of a server with a database elsewhere: the carrier's log lives in it."""
+    if data is None:
+        return
+    try:
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingError(f"data folder {data}: cannot be made: {error}") from error
 
 
 @contextmanager

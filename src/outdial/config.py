@@ -33,7 +33,10 @@ class Settings:
         None, "The data folder. The embedded PostgreSQL and the carrier's log live in it."
     )
     database: str | None = _setting(
-        None, "The DSN of a PostgreSQL of yours, instead of the embedded one.", secret=True
+        None,
+        "The DSN of a PostgreSQL of yours, instead of the embedded one. "
+        "It may name several hosts (A:5432,B:5432): the one that takes writes is used.",
+        secret=True,
     )
     pg_bin: Path | None = _setting(None, "The folder of PostgreSQL's binaries for the embedded one.")
     pg_user: str | None = _setting(None, "As root: the system user that runs the embedded PostgreSQL.")

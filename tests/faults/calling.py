@@ -192,9 +192,9 @@ def start_campaign(
     return ask(dsn, work)
 
 
-def rows(dsn: str, query: str, *args: object) -> list[dict[str, Any]]:
-    """The rows of a query, read by SQL directly."""
-    return [dict(row) for row in ask(dsn, lambda conn: conn.fetch(query, *args))]
+def rows(dsn: str, query: str, *args: object, writes: bool = True) -> list[dict[str, Any]]:
+    """The rows of a query, read by SQL directly; `writes`: from a primary."""
+    return [dict(row) for row in ask(dsn, lambda conn: conn.fetch(query, *args), writes=writes)]
 
 
 def incomplete(dsn: str) -> int:

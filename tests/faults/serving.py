@@ -28,6 +28,8 @@ VDN = 1
 READY_WITHIN = 60.0
 """Seconds: a machine that is busy with other tests takes long; the figures of a start are the benchmark's."""
 
+LOST = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+
 T = TypeVar("T")
 Serve = Callable[..., "Server"]
 """Starts a server: the fixture `serve`."""
@@ -59,6 +61,7 @@ class Server:
     def __init__(self, data: Path, *, source: Path | None = None, **settings: Any) -> None:
         """`settings` by the names of `outdial.config.Settings`; `source`: another copy of the package."""
         self.data = data
+        self.database: str | None = settings.get("database")
         self.errors = data.with_name("stderr.log")
         self.lives = 0
         self._temporary = data.with_name("tmp")
@@ -170,9 +173,7 @@ class Server:
         """All processes of this life, the supervisor first."""
         if self._running is None:
             return []
-        children: dict[int, list[int]] = {}
-        for pid, (_, parent) in _all_stats():
-            children.setdefault(parent, []).append(pid)
+        children = _children()
         found = [Process(self.pid, "supervisor")]
         for one in found:
             for pid in children.get(one.pid, ()):
@@ -195,7 +196,9 @@ class Server:
 
     @property
     def dsn(self) -> str:
-        """Of the PostgreSQL that runs."""
+        """Of the PostgreSQL that runs, or of the one that was given."""
+        if self.database is not None:
+            return self.database
         found = running_dsn(self.data, wait=READY_WITHIN)
         assert found is not None, self.said()
         return found
@@ -219,11 +222,11 @@ class Server:
         return [dict(row) for row in self.ask(lambda conn: conn.fetch(query, *args))]
 
 
-def ask(dsn: str, work: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
-    """Do something over a fresh connection, as soon as the database lets one in."""
+def ask(dsn: str, work: Callable[[asyncpg.Connection], Awaitable[T]], *, writes: bool = True) -> T:
+    """Do something over a fresh connection, as soon as the database lets one in; `writes`: to a primary."""
 
     async def connected() -> T:
-        conn = await _connection(dsn)
+        conn = await _connection(dsn, "read-write" if writes else "any")
         try:
             return await work(conn)
         finally:
@@ -232,13 +235,13 @@ def ask(dsn: str, work: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
     return asyncio.run(connected())
 
 
-async def _connection(dsn: str) -> asyncpg.Connection:
+async def _connection(dsn: str, whom: str) -> asyncpg.Connection:
     until = time.monotonic() + READY_WITHIN
     while True:
         try:
-            conn = await asyncpg.connect(dsn, timeout=10, command_timeout=60)
+            conn = await asyncpg.connect(dsn, timeout=10, command_timeout=60, target_session_attrs=whom)
             await conn.fetchval("SELECT 1")
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):  # it recovers from what we did to it
+        except LOST:  # it recovers from what we did to it
             if time.monotonic() > until:
                 raise
             await asyncio.sleep(0.05)
@@ -319,6 +322,23 @@ def _all_stats() -> Iterator[tuple[int, tuple[str, int]]]:
     for name in os.listdir("/proc"):
         if name.isdigit() and (facts := _stat(int(name))) is not None and facts[0] not in "ZX":
             yield int(name), facts
+
+
+def _children() -> dict[int, list[int]]:
+    found: dict[int, list[int]] = {}
+    for pid, (_, parent) in _all_stats():
+        found.setdefault(parent, []).append(pid)
+    return found
+
+
+def children_of(pid: int) -> list[int]:
+    """The processes that this one has made."""
+    return _children().get(pid, [])
+
+
+def title_of(pid: int) -> str:
+    """The command line, which is what a process of PostgreSQL says that it does."""
+    return " ".join(_command(pid))
 
 
 def _command(pid: int) -> list[str]:

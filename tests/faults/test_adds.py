@@ -162,37 +162,5 @@ def through_an_outage(server: Server, *roles: str, frozen: float = 0.0, hits: in
     return found
 
 
-def test_kill_of_the_postmaster(serve: Serve) -> None:
-    through_an_outage(serve(), "postmaster")
-
-
 def test_kill_of_every_backend(serve: Serve) -> None:
     through_an_outage(serve(), "backend", hits=5)
-
-
-def test_a_frozen_postgres(serve: Serve) -> None:
-    found = through_an_outage(serve(), "postmaster", "backend", frozen=8.0)
-    assert found.outcomes[NO_STORE] >= 1
-
-
-@pytest.mark.long
-@pytest.mark.timeout(900)
-def test_one_backend_after_another(serve: Serve) -> None:
-    """Every kill of a backend sends PostgreSQL into its recovery; what was lost with it is looked up."""
-    server = serve()
-    chance = random.Random(SEED)
-    hits = 0
-    with adders(server) as clients:
-        with clients.adding():
-            for _ in range(20):
-                before = clients.acknowledged()
-                wait_for(lambda: clients.acknowledged() > before + 5, 60, "it does not work again")  # noqa: B023
-                time.sleep(chance.uniform(0, 0.3))
-                wait_for(lambda: clients.open, 60, "no request is under way", every=0.001)
-                victim = chance.choice(server.of("backend"))
-                hits += len(clients.open) > 0
-                victim.signal(signal.SIGKILL)
-        found = judged(server, clients)
-    assert hits >= 10, "too few were hit with a request under way"
-    assert found.slowest <= ANSWER_WITHIN + MEASURED
-    assert found.outcomes[NO_STORE] + found.outcomes[CUT] >= 20

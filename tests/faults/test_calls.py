@@ -107,35 +107,6 @@ def test_many_kills_of_everything_while_it_calls(serve: Serve) -> None:
     survives_kills(serve, 10, 2000)
 
 
-# -- PostgreSQL alone --------------------------------------------------------------------------------------
-
-
-def test_no_call_without_the_database(serve: Serve) -> None:
-    """A frozen PostgreSQL stops the calls within the second of an intent (G6); then they go on."""
-    server = serve(**SETTINGS)
-    server.make_vdn(secret=SECRET)
-    log = CarrierLog(server.carrier_log)
-    with receiving(server.data.parent) as receiver:
-        start_campaign(server.dsn, 240, receiver.url, per_second=40)
-        launched(log)
-        victims = server.of("postmaster", "backend")
-        for victim in victims:
-            victim.signal(signal.SIGSTOP)
-        assert len(log.look().alive) >= MANY
-        time.sleep(1.0)
-        placed = log.look().placed
-        time.sleep(3.0)
-        later = log.look().placed
-        for victim in victims:
-            victim.signal(signal.SIGCONT)
-        assert later == placed
-        launched(log)
-        server.one("postmaster").signal(signal.SIGKILL)
-        found = all_ended(server.dsn, log, receiver)
-    assert found.numbers == 240
-    assert found.unknown == 0
-
-
 # -- a slow receiver ---------------------------------------------------------------------------------------
 
 

@@ -214,3 +214,22 @@ async def _kill_backends_of(dsn: str, name: str) -> None:
 
 _NOW = datetime(2026, 1, 1, tzinfo=UTC)
 _VDN = (1, "UTC", "2023-09", 20, "keep", _NOW, "default", *[None] * 6)
+
+
+async def test_a_question_that_is_given_up_does_not_go_on(database: str, sql: asyncpg.Connection) -> None:
+    """One that waits for a standby would hold its session for as long as that is away."""
+    db = Postgres(database)
+
+    async def ask(conn: Any) -> str:
+        await conn.execute("SELECT pg_sleep(60)")
+        return "answered"
+
+    assert await db.settle_fate(ask, until=asyncio.get_running_loop().time() + 0.5) is None
+    asking = (
+        "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(60)' AND pid <> pg_backend_pid()"
+    )
+    until = time.monotonic() + 5
+    while await sql.fetchval(asking):
+        assert time.monotonic() < until, "it sleeps on"
+        await asyncio.sleep(0.05)
+    await db.close()

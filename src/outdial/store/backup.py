@@ -63,7 +63,7 @@ async def back_up(dsn: str, out: IO[bytes]) -> Summary:
     Raises `SettingError` for a database without outdial or of a newer one, and when `out` cannot be written;
     `StoreUnavailable` when the database is lost, or a migration comes in between.
     """
-    async with migrate.connected(dsn) as conn:
+    async with migrate.connected(dsn, standby=True) as conn:
         known = await migrate.recorded(conn)
         migrate.check_known(known)
         if not known:

@@ -12,6 +12,7 @@ from typing import Any
 import asyncpg
 
 from outdial.errors import SettingError, StoreUnavailable
+from outdial.store.hosts import connect
 from outdial.store.postgres import LOST
 
 _LOCK = 0x6F757464  # "outd": one preparer at a time
@@ -80,15 +81,17 @@ async def standing(dsn: str) -> Prepared:
 
 
 @asynccontextmanager
-async def connected(dsn: str) -> AsyncIterator[Any]:
+async def connected(dsn: str, *, standby: bool = False) -> AsyncIterator[Any]:
     """A connection for work on the whole database, without a limit of time for its statements.
+
+    `standby`: for reading, one will do.
 
     Raises `StoreUnavailable` when it is lost or another session's lock is in the way, `SettingError` for
     what the database refuses. When its process is killed the server notices within a second, even while a
     statement waits: what it held does not outlive it.
     """
     try:
-        conn = await asyncpg.connect(dsn, timeout=10, server_settings=_SESSION)
+        conn = await connect(dsn, timeout=10, standby=standby, server_settings=_SESSION)
         try:
             with suppress(asyncpg.PostgresError):  # a system on which the server cannot look
                 await conn.execute("SET client_connection_check_interval = '500ms'")

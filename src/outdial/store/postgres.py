@@ -21,6 +21,7 @@ import structlog
 from outdial import audit
 from outdial.errors import CommitUnknown, SettingError, StoreUnavailable
 from outdial.metrics import DATABASE_ERRORS
+from outdial.store.hosts import connect
 from outdial.store.queries import QUERIES
 
 log = structlog.get_logger()
@@ -77,11 +78,17 @@ class Postgres:
         self._size = size
         self.name = f"{name} {secrets.token_hex(4)}"
         self._pool: Any = None
+        self._leaving: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
         """Make the pool; connections are made when first needed, so a store that is down is no error here."""
         self._pool = await asyncpg.create_pool(
-            self.dsn, min_size=0, max_size=self._size, reset=_no_reset, **self._options()
+            self.dsn,
+            connect=connect,
+            min_size=0,
+            max_size=self._size,
+            reset=_no_reset,
+            **self._options(),
         )
 
     def _options(self) -> dict[str, Any]:
@@ -104,6 +111,8 @@ class Postgres:
 
     async def close(self) -> None:
         """Close the connections; bounded, since a frozen server never says goodbye."""
+        for task in self._leaving:
+            task.cancel()
         if self._pool is not None:
             try:
                 await asyncio.wait_for(self._pool.close(), 2)
@@ -197,14 +206,14 @@ class Postgres:
         """What became of a transaction: committed, aborted, or None when that cannot be known in time.
 
         After a restart of the server a lost transaction's id may have been given away again, so only the
-        server that ran it is believed.
+        server that ran it is believed. A commit that is seen is confirmed first (queries/commits.sql).
         """
 
         async def ask(conn: Connection) -> str | None:
             if await conn.fetchval("SELECT pg_postmaster_start_time()") != started:
                 return "restarted"
             await self.end_backend(conn, pid)
-            return str(await conn.fetchval("SELECT pg_xact_status($1::text::xid8)", xid))
+            return str(await conn.fetchval(QUERIES["fate"], xid))
 
         found = await self.settle_fate(ask, until=asyncio.get_running_loop().time() + 1.5)
         return found if found in ("committed", "aborted") else None
@@ -217,14 +226,20 @@ class Postgres:
         while (left := until - loop.time()) > 0:
             try:
                 async with asyncio.timeout(left):
-                    conn = await asyncpg.connect(self.dsn, timeout=left, command_timeout=left)
+                    conn = await connect(self.dsn, timeout=left, command_timeout=left)
                     try:
                         return await ask(conn)
                     finally:
-                        conn.terminate()
+                        self._leave(conn)
             except (*LOST, *REFUSED, asyncpg.PostgresError):
                 await asyncio.sleep(min(0.05, max(0.0, until - loop.time())))
         return None
+
+    def _leave(self, conn: Connection) -> None:
+        """Close it beside our work: a question that waits for a standby is cancelled first, or it stays."""
+        task = asyncio.get_running_loop().create_task(_say_goodbye(conn))
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
 
     async def end_backend(self, conn: Connection, pid: int) -> None:
         """End the backend of ours that ran a lost statement and wait until it is gone: its fate is sealed.
@@ -243,7 +258,7 @@ class Postgres:
         """A connection of its own that calls `heard` at every notification, and once when it is lost."""
         conn: Connection = None
         try:
-            conn = await asyncpg.connect(self.dsn, **self._options())
+            conn = await connect(self.dsn, **self._options())
             conn.add_termination_listener(lambda _: heard())
             await conn.add_listener(channel, lambda *_: heard())
         except (*LOST, *REFUSED, asyncpg.PostgresError) as error:
@@ -323,6 +338,12 @@ def drop(conn: Connection) -> None:
         conn.terminate()
 
 
+async def _say_goodbye(conn: Connection) -> None:
+    """Bounded, since a frozen server never says it too."""
+    with suppress(*LOST, asyncpg.PostgresError):
+        await conn.close(timeout=1)
+
+
 async def _roll_back(conn: Connection) -> None:
     try:
         await asyncio.wait_for(conn.execute("ROLLBACK"), 1)
@@ -334,14 +355,20 @@ async def check_server(dsn: str) -> None:
     """Refuse a database that cannot keep the promises.
 
     Raises `SettingError` with the reason, `StoreUnavailable` for a database that is away.
-    Not UTF8: names would not come back as they were. `fsync` or `synchronous_commit` off: an answered add
-    could be lost (G1). A transaction pooler: prepared statements, LISTEN and session locks break.
+    Not UTF8: names would not come back as they were. `fsync` or `synchronous_commit` off, or a synchronous
+    standby that is not waited for: an answered add could be lost (G1). A transaction pooler: prepared
+    statements, LISTEN and session locks break. A standby alone counts as away: it may be promoted.
     """
     try:
-        first = await asyncpg.connect(dsn, timeout=5, command_timeout=5, statement_cache_size=0)
+        first = await connect(dsn, timeout=5, command_timeout=5, statement_cache_size=0)
     except ValueError as error:  # its own words may quote the password
         raise SettingError(
             "database (--database, OUTDIAL_DATABASE): not a DSN like postgresql://USER:PASSWORD@HOST:5432/NAME"
+        ) from error
+    except asyncpg.TargetServerAttributeNotMatched as error:
+        raise StoreUnavailable(
+            "the database takes no writes: it is a standby, or read-only; name the primary, or both hosts"
+            " (postgresql://USER:PASSWORD@A:5432,B:5432/NAME)"
         ) from error
     except LOST as error:
         raise StoreUnavailable(f"the database cannot be reached: {_reason(error)}") from error
@@ -365,6 +392,12 @@ async def _check_settings(conn: Connection) -> None:
     for setting in ("fsync", "synchronous_commit"):
         if await conn.fetchval(f"SHOW {setting}") == "off":
             raise SettingError(f"the database has {setting} off: an answered add could be lost; set it on")
+    waits = await conn.fetchval("SHOW synchronous_commit")
+    if waits in ("local", "remote_write") and await conn.fetchval("SHOW synchronous_standby_names"):
+        raise SettingError(
+            f"the database has a synchronous standby and synchronous_commit {waits}: a failover could lose an"
+            " answered add; set synchronous_commit on (ALTER ROLE ... SET), or name no synchronous standby"
+        )
 
 
 async def _check_pooler(dsn: str, first: Connection) -> None:
@@ -373,7 +406,7 @@ async def _check_pooler(dsn: str, first: Connection) -> None:
     held: list[Connection] = []
     try:
         for _ in range(4):
-            conn = await asyncpg.connect(dsn, timeout=5, command_timeout=5, statement_cache_size=0)
+            conn = await connect(dsn, timeout=5, command_timeout=5, statement_cache_size=0)
             held.append(conn)
             await conn.execute("BEGIN")
             if await conn.fetchval("SELECT pg_backend_pid()") == pid:

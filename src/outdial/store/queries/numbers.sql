@@ -92,11 +92,12 @@ ORDER BY r.req
 -- name: stored_answer
 -- The answer of an accepted add, by its signature or its Idempotency-Key. A key whose time is over is
 -- forgotten here, so that it does not stand in the way of its next use. A signature's answer has no such
--- condition: whoever asks for it came inside the signature's window, which may end while it is judged.
+-- condition: whoever asks for it came inside the signature's window, which may end while it is judged. The
+-- message keeps an answer from being repeated before a synchronous standby has it (commits.sql).
 WITH gone AS (
     DELETE FROM stored_answer WHERE vdn_id = $1 AND idempotency_key = $3 AND expires_at <= $4
 )
-SELECT total_size, contact_ids, body_key
+SELECT total_size, contact_ids, body_key, pg_logical_emit_message(true, 'outdial', '')
 FROM stored_answer
 WHERE vdn_id = $1 AND (request_key = $2 OR idempotency_key = $3 AND expires_at > $4)
 ORDER BY (request_key = $2) DESC
