@@ -17,6 +17,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+from evidence import evidence
 from serving import ask, clean_environment, wait_for
 
 from outdial.errors import StoreUnavailable
@@ -122,6 +123,7 @@ def rounds(make_database: Callable[..., str], count: int) -> None:
         code, out, err = ended(started("--database", dsn))
         assert (code, out) == (0, f"the schema went from version 1 to version {LATEST}\n"), err
         assert facts(dsn)[1:] == (list(range(1, LATEST + 1)), [("waiting", count)])
+    evidence({"kills_inside": 5}, kills_inside=len(STANDS), numbers=count, version=LATEST)
 
 
 def test_a_migration_killed_at_any_statement_changes_nothing(make_database: Callable[..., str]) -> None:
@@ -151,6 +153,7 @@ def embedded_rounds(place: Path, tables: tuple[str, ...], count: int) -> None:
             code, out, err = ended(started("--data", str(data)))
             assert (code, out) == (0, f"the schema went from version 1 to version {LATEST}\n"), err
             assert facts(server.dsn)[2] == [("waiting", count)]
+        evidence({"kills_inside": 2}, kills_inside=len(tables), numbers=count, version=LATEST)
     finally:
         server.stop()
 

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 from adding import adders, verdict
 from calling import SECRET, SETTINGS, CarrierLog, all_ended, launched, receiving, start_campaign
+from evidence import evidence
 from serving import VDN, Process, Serve, Server, clean_environment, wait_for
 
 from outdial.client import BlockingClient, Client, ClientError
@@ -55,7 +56,14 @@ def test_sigterm_under_load(serve: Serve) -> None:
         server.start()
         found = verdict(server.data.with_name("journal.jsonl"), server)
         late = last_call - signalled
-        print(f"exit {status} after {took:.1f} s; last call {late.total_seconds():.2f} s after it; {found}")
+        print(found)
+        evidence(
+            {"accepted": 50},
+            exit=status,
+            seconds=round(took, 1),
+            accepted=found.accepted,
+            last_call_after=round(late.total_seconds(), 2),
+        )
         assert (status, took <= 30) == (0, True)
         assert refusing <= 1.0 < took, "it goes on taking connections that nobody serves"
         assert late < timedelta(seconds=1)
@@ -281,7 +289,7 @@ def test_a_revoked_key_opens_nothing_after_a_second(serve: Serve) -> None:
     subprocess.run(command, env=server.environment, check=True, capture_output=True, timeout=60)
     began = time.monotonic()
     took = [wait_for(lambda: line.status() == 401, 10, "still valid") for line in lines]  # noqa: B023
-    print(f"refused everywhere {time.monotonic() - began:.2f} s after the command ended: {took}")
+    evidence({"processes": 3}, processes=len(took), refused_after=round(time.monotonic() - began, 2))
     assert time.monotonic() - began <= 1.0
     for line in lines:
         line.close()
