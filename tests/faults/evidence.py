@@ -1,4 +1,4 @@
-"""What a proof saw: one line with its seed, its counts and the versions, and the least that proves anything."""
+"""What a proof saw: one line with its seed, counts and versions, and the least that proves anything."""
 
 from __future__ import annotations
 

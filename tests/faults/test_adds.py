@@ -89,7 +89,7 @@ def survives_kills(serve: Serve, kills: int, acknowledged: int) -> Verdict:
 
 
 def landed(kills: int, under_way: list[int], found: Verdict, least: dict[str, float]) -> None:
-    """The evidence; `hits`: kills with a request under way. `kept` and `absent`: what got no answer, and was."""
+    """The evidence; `hits`: kills with a request under way; `kept`, `absent`: what got no answer."""
     evidence(
         least,
         seed=SEED,
@@ -105,7 +105,7 @@ def landed(kills: int, under_way: list[int], found: Verdict, least: dict[str, fl
 
 
 def test_kill_of_everything_loses_and_repeats_nothing(serve: Serve) -> None:
-    found = survives_kills(serve, kills=5, acknowledged=20)
+    found = survives_kills(serve, kills=3, acknowledged=20)
     assert found.kept + found.absent >= 1, "no request was left without an answer: nothing is proved"
 
 
@@ -123,9 +123,13 @@ def test_kill_of_the_api_alone_repeats_nothing(serve: Serve) -> None:
     """What its statement had stored stays; the same bytes again give the stored answer."""
     server = serve(api_processes=2)
     with adders(server) as clients:
-        under_way = kill_while_adding(server, clients, 4, "api")
+        under_way: list[int] = []
+        while len(under_way) < 12:  # a busy machine may take long before a statement, and little in it
+            under_way += kill_while_adding(server, clients, 4, "api")
+            if verdict(server.data.with_name("journal.jsonl"), server).kept:
+                break
         found = judged(server, clients)
-    landed(4, under_way, found, least={"hits": 3, "kept": 1})
+    landed(len(under_way), under_way, found, least={"hits": 3, "kept": 1})
 
 
 def test_all_end_within_a_second_of_the_supervisors_kill(serve: Serve) -> None:
@@ -168,6 +172,7 @@ def through_an_outage(server: Server, *roles: str, frozen: float = 0.0, hits: in
             back = wait_for(lambda: clients.acknowledged() >= before + 20, 60, "it does not work again")
         found = judged(server, clients)
     refused_or_cut = found.outcomes[NO_STORE] + found.outcomes[CUT]
+    assert found.slowest <= ANSWER_WITHIN + MEASURED
     evidence(
         {"processes": 1, "refused_or_cut": 1},
         hits=hits,
@@ -178,7 +183,6 @@ def through_an_outage(server: Server, *roles: str, frozen: float = 0.0, hits: in
         seconds_to_20_more=round(back, 1),
     )
     assert all(process.alive() for process in survivors)
-    assert found.slowest <= ANSWER_WITHIN + MEASURED
     assert found.outcomes[NOT_SENT] == 0
     return found
 

@@ -110,9 +110,9 @@ def killed_in(dsn: str, table: str, *where: str) -> None:
         ended(process)
 
 
-def rounds(make_database: Callable[..., str], count: int) -> None:
+def rounds(make_database: Callable[..., str], tables: tuple[str, ...], count: int) -> None:
     dsn = make_database("TEMPLATE template0")
-    for table in STANDS:
+    for table in tables:
         make_old(dsn, count)
         before = facts(dsn)
         with locked(dsn, table):
@@ -123,17 +123,18 @@ def rounds(make_database: Callable[..., str], count: int) -> None:
         code, out, err = ended(started("--database", dsn))
         assert (code, out) == (0, f"the schema went from version 1 to version {LATEST}\n"), err
         assert facts(dsn)[1:] == (list(range(1, LATEST + 1)), [("waiting", count)])
-    evidence({"kills_inside": 5}, kills_inside=len(STANDS), numbers=count, version=LATEST)
+    evidence({"kills_inside": 3}, kills_inside=len(tables), numbers=count, version=LATEST)
 
 
 def test_a_migration_killed_at_any_statement_changes_nothing(make_database: Callable[..., str]) -> None:
-    rounds(make_database, 2_000)
+    rounds(make_database, STANDS[::2], 2_000)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(900)
 def test_a_migration_killed_with_200_000_numbers(make_database: Callable[..., str]) -> None:
-    rounds(make_database, 200_000)
+    assert len(STANDS) >= 5
+    rounds(make_database, STANDS, 200_000)
 
 
 def embedded_rounds(place: Path, tables: tuple[str, ...], count: int) -> None:
