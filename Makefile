@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup user programs demo run test test-long check lock bench bench-long clean
+.PHONY: setup user programs demo run test test-long prove-checks check lock bench bench-long clean
 
 ## setup       make .venv with the packages of requirements.lock and the command .venv/bin/outdial
 setup: .venv/ready ; @:
@@ -35,6 +35,10 @@ test: setup user programs
 ## test-long   all tests, with the full counts
 test-long: setup user programs
 	@tools/test_long.sh
+
+## prove-checks  each proof against a copy of the code with a bug in it: it must turn red
+prove-checks: setup user programs
+	$(BIN)/python -m pytest -n 4 -m guard
 
 ## check       lint, format, types, import contracts, lock
 check: setup

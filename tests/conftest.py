@@ -19,6 +19,15 @@ from outdial.store.embedded import EmbeddedOptions, EmbeddedPostgres, remove_clu
 TEMPLATE = "outdial_template"
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The lines of the proofs that passed stand together at the end (`faults/evidence.py`)."""
+    printed = "\n".join(report.capstdout for report in terminalreporter.getreports("passed"))
+    lines = [line for line in printed.splitlines() if line.startswith("evidence: ")]
+    if lines:
+        terminalreporter.section("evidence of the proofs")
+        terminalreporter.line("\n".join(line.removeprefix("evidence: ") for line in lines))
+
+
 @pytest.fixture(scope="session")
 def open_folder() -> Iterator[Path]:
     """A folder that any user may enter (pytest's own are closed to PostgreSQL's user when we are root)."""

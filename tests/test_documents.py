@@ -1,4 +1,4 @@
-"""Reference pages that are held against the code: the codes, the database, the security requirements."""
+"""Reference pages that are held against the code: codes, database, security requirements, proofs."""
 
 from __future__ import annotations
 
@@ -188,3 +188,68 @@ def test_a_point_without_either_is_found(old: str, new: str, fault: str) -> None
     page = read("docs/asvs.md")
     assert old in page
     assert fault in missing(page.replace(old, new, 1))
+
+
+# -- the proofs ------------------------------------------------------------------------------------------
+
+NAMED_BUGS = (
+    *("ack-before-commit", "dial-before-commit", "requeue-by-age", "no-epoch"),
+    *("skip-signature-body", "window-off-by-one-hour", "drop-outbox-row", "drop-tenant-filter"),
+)
+"""What must turn some proof red (trust.md A.4, rule 4)."""
+
+
+@cache
+def guards_of(path: str) -> frozenset[str]:
+    """The tests of a file that have the marker `guard`, of their own or with the whole file."""
+    tree = ast.parse(read(path))
+    whole = [
+        ast.unparse(node.value)
+        for node in tree.body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "pytestmark"
+    ]
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
+    tests = [node for node in ast.walk(tree) if isinstance(node, kinds) and node.name.startswith("test_")]
+    return frozenset(
+        test.name
+        for test in tests
+        if "pytest.mark.guard" in " ".join([*whole, *map(ast.unparse, test.decorator_list)])
+    )
+
+
+def unproved(page: str) -> list[str]:
+    """Rows without a test or a guard that is there, and named bugs that no row has."""
+    rows = re.findall(r"^\| ([^|]+) \| ([^|]*) \| ([^|]*) \| ([^|]*) \|$", page, re.MULTILINE)[1:]
+    faults = dangling(page)
+    for proof, test, bug, guard in rows:
+        guarded = named_tests(guard)
+        if len(named_tests(test)) != 1 or len(guarded) != 1 or not bug.strip():
+            faults.append(f"{proof}: not one test, one bug and one guard")
+        faults += [f"{name} is no guard" for path, name in guarded if name not in guards_of(path)]
+    return faults + [bug for bug in NAMED_BUGS if not any(f"`{bug}`" == row[2] for row in rows)]
+
+
+def test_every_proof_names_its_test_and_the_guard_that_sees_it_red() -> None:
+    page = read("docs/reference/proofs.md")
+    assert page.count("\n| ") > 40
+    assert unproved(page) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fault"),
+    [
+        ("test_kill_of_the_carrier", "test_fill_of_the_carrier", "test_fill_of_the_carrier"),
+        ("::test_a_denial_that_is_noticed_late_is_seen", "", "a denied destination is not called: not one"),
+        ("`drop-outbox-row`", "none", "drop-outbox-row"),
+        (
+            "tests/faults/test_fault_guards.py::test_an_answer_before_the_commit_is_seen",
+            "tests/faults/test_adds.py::test_kill_of_every_backend",
+            "test_kill_of_every_backend is no guard",
+        ),
+    ],
+)
+def test_a_proof_without_its_guard_is_found(old: str, new: str, fault: str) -> None:
+    page = read("docs/reference/proofs.md")
+    assert old in page
+    found = unproved(page.replace(old, new, 1))
+    assert any(fault in sentence for sentence in found), found

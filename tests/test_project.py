@@ -149,8 +149,8 @@ def test_no_source_file_reaches_500_lines() -> None:
 # -- the lock --------------------------------------------------------------------------------------------
 
 
-def lock_tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("lock", ROOT / "tools" / "lock.py")
+def tool(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -159,7 +159,7 @@ def lock_tool() -> ModuleType:
 
 
 def test_the_lock_is_current() -> None:
-    lock = lock_tool()
+    lock = tool("lock")
     assert lock.faults(read("requirements.lock"), lock.requirements(read("pyproject.toml"))) == []
 
 
@@ -173,7 +173,7 @@ def test_the_lock_is_current() -> None:
     ],
 )
 def test_a_lock_that_is_not_current_is_found(old: str, new: str, fault: str) -> None:
-    lock = lock_tool()
+    lock = tool("lock")
     text = read("requirements.lock")
     assert old in text
     found = lock.faults(text.replace(old, new, 1), lock.requirements(read("pyproject.toml")))
@@ -181,12 +181,38 @@ def test_a_lock_that_is_not_current_is_found(old: str, new: str, fault: str) -> 
 
 
 def test_a_pin_without_a_hash_and_a_new_requirement_are_found() -> None:
-    lock = lock_tool()
+    lock = tool("lock")
     text, wanted = read("requirements.lock"), lock.requirements(read("pyproject.toml"))
     bare = re.sub(r"\nasyncpg==(\S+)(?: .*)? \\\n(?:    --hash.*\n)+", r"\nasyncpg==\1\n", text)
     assert bare != text
     assert "asyncpg has no sha256" in lock.faults(bare, wanted)
     assert "colour is not in the lock" in lock.faults(text, [*wanted, "colour>=1"])
+
+
+# -- enough tests ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("closing", "fault"),
+    [
+        ("==== 2900 passed, 12 skipped in 570.01s (0:09:30) ====", ""),
+        ("==== 2900 passed in 570.01s (0:09:30) ====", ""),
+        ("==== 2899 passed, 3 skipped in 500.11s ====", "2899 tests passed, at least 2900 must"),
+        ("==== 2950 passed, 13 skipped in 500.11s ====", "13 tests were left out, at most 12 may be"),
+        ("==== no tests ran in 0.11s ====", "0 tests passed, at least 2900 must"),
+        ("2900 passed", "pytest printed no closing line"),
+    ],
+)
+def test_too_few_tests_are_noticed(closing: str, fault: str) -> None:
+    """The last run of the log counts."""
+    log = f"==== 9999 passed in 1.00s ====\n{closing}\n" if closing.startswith("=") else closing
+    found = tool("enough_tests").faults("passed 2900\nskipped 12\n", log)
+    assert found == ([fault] if fault else [])
+
+
+def test_the_least_number_of_tests_is_committed_and_looked_at() -> None:
+    assert tool("enough_tests").bounds(read(".ci/least_tests"))["passed"] > 1000
+    assert "tools/enough_tests.py .ci/least_tests" in read(".ci/run")
 
 
 # -- the wheel -------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
-from outdial import calendar, pacing
+from outdial import calendar, campaigns, pacing
 from outdial.model import Campaign, CampaignState, EngineStanding, TrunkState
 
 COUNTED: Final = 10_000
@@ -105,10 +105,9 @@ def _state(facts: Facts, now: datetime) -> Iterator[Reason]:
 
 def _hours(facts: Facts, now: datetime) -> Iterator[Reason]:
     campaign, tz = facts.campaign, calendar.zone(facts.time_zone)
-    special = (campaign.special_dates, campaign.special_windows)
-    if calendar.is_open(campaign.windows, now, tz, *special):
+    if campaigns.is_open(campaign, facts.time_zone, now):
         return
-    opens_at = calendar.next_open(campaign.windows, now, tz, *special)
+    opens_at = campaigns.opens_at(campaign, facts.time_zone, now)
     never = "" if opens_at else "; none are to come"
     if calendar.is_special(now.astimezone(tz).date(), campaign.special_dates):
         yield Reason(Cause.SPECIAL_DATE, f"today is a special date, outside its hours{never}", opens_at)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from serving import Mutate, Serve, serving
 
-import outdial
+from mutating import copy_of_src
 from outdial.store.embedded import remove_cluster
 
 
@@ -36,14 +36,4 @@ def serve(place: Path) -> Iterator[Serve]:
 def mutate(place: Path) -> Mutate:
     """Makes a copy of src in which each (file, text, instead) was done; the text must be there, once."""
 
-    def made(*changes: tuple[str, str, str]) -> Path:
-        source = place / "src"
-        shutil.copytree(Path(outdial.__file__).parent, source / "outdial")
-        for file, text, instead in changes:
-            path = source / "outdial" / file
-            before = path.read_text(encoding="utf-8")
-            assert before.count(text) == 1, f"{file} does not hold this once: {text}"
-            path.write_text(before.replace(text, instead), encoding="utf-8")
-        return source
-
-    return made
+    return lambda *changes: copy_of_src(place / "src", *changes)

@@ -23,6 +23,7 @@ from adding import (
     totals_grow,
     verdict,
 )
+from evidence import evidence
 from serving import Serve, Server, wait_for
 
 SEED = 20260301
@@ -82,16 +83,29 @@ def survives_kills(serve: Serve, kills: int, acknowledged: int) -> Verdict:
     with adders(server) as clients:
         under_way = kill_while_adding(server, clients, kills, acknowledged=acknowledged)
         found = judged(server, clients)
-    hits = sum(n > 0 for n in under_way)
-    print(f"seed {SEED}: {kills} kills, under way at each {under_way}")
-    assert hits >= 0.8 * kills, "too few kills hit an open request: nothing is proved"
+    landed(kills, under_way, found, least={"hits": 0.8 * kills, "accepted": kills * acknowledged})
     assert server.lives == kills + 1
-    assert found.accepted >= kills * acknowledged
     return found
 
 
+def landed(kills: int, under_way: list[int], found: Verdict, least: dict[str, float]) -> None:
+    """The evidence; `hits`: kills with a request under way; `kept`, `absent`: what got no answer."""
+    evidence(
+        least,
+        seed=SEED,
+        kills=kills,
+        hits=sum(n > 0 for n in under_way),
+        under_way=under_way,
+        accepted=found.accepted,
+        numbers=found.numbers,
+        unanswered=found.kept + found.absent,
+        kept=found.kept,
+        absent=found.absent,
+    )
+
+
 def test_kill_of_everything_loses_and_repeats_nothing(serve: Serve) -> None:
-    found = survives_kills(serve, kills=5, acknowledged=20)
+    found = survives_kills(serve, kills=3, acknowledged=20)
     assert found.kept + found.absent >= 1, "no request was left without an answer: nothing is proved"
 
 
@@ -100,6 +114,7 @@ def test_kill_of_everything_loses_and_repeats_nothing(serve: Serve) -> None:
 def test_thirty_kills_of_everything(serve: Serve) -> None:
     found = survives_kills(serve, kills=30, acknowledged=50)
     assert found.numbers >= 20_000
+    assert found.kept + found.absent >= 0.01 * found.accepted, "too few were left without an answer"
     assert found.kept >= 1, "no request was kept without an answer"
     assert found.absent >= 1, "no request was cut off before it was kept"
 
@@ -108,11 +123,13 @@ def test_kill_of_the_api_alone_repeats_nothing(serve: Serve) -> None:
     """What its statement had stored stays; the same bytes again give the stored answer."""
     server = serve(api_processes=2)
     with adders(server) as clients:
-        under_way = kill_while_adding(server, clients, 4, "api")
+        under_way: list[int] = []
+        while len(under_way) < 12:  # a busy machine may take long before a statement, and little in it
+            under_way += kill_while_adding(server, clients, 4, "api")
+            if verdict(server.data.with_name("journal.jsonl"), server).kept:
+                break
         found = judged(server, clients)
-    print(f"under way at each kill: {under_way}")
-    assert sum(n > 0 for n in under_way) >= 3
-    assert found.kept >= 1, "no request was kept without an answer: nothing is proved"
+    landed(len(under_way), under_way, found, least={"hits": 3, "kept": 1})
 
 
 def test_all_end_within_a_second_of_the_supervisors_kill(serve: Serve) -> None:
@@ -122,7 +139,7 @@ def test_all_end_within_a_second_of_the_supervisors_kill(serve: Serve) -> None:
     assert {"supervisor", "carrier", "engine", "push", "api", "postmaster", "backend"} <= roles
     tree[0].signal(signal.SIGKILL)
     took = wait_for(lambda: not any(process.alive() for process in tree), 10, "they live on")
-    print(f"{len(tree)} processes ended {took:.2f} s after their supervisor")
+    evidence({"processes": 7}, processes=len(tree), seconds=round(took, 2))
     assert took <= 1.0
     server.bury(tree)
     server.start()
@@ -154,10 +171,18 @@ def through_an_outage(server: Server, *roles: str, frozen: float = 0.0, hits: in
             before = clients.acknowledged()
             back = wait_for(lambda: clients.acknowledged() >= before + 20, 60, "it does not work again")
         found = judged(server, clients)
-    print(f"{len(victims)} processes hit; {back:.1f} s to 20 more accepted")
-    assert all(process.alive() for process in survivors)
+    refused_or_cut = found.outcomes[NO_STORE] + found.outcomes[CUT]
     assert found.slowest <= ANSWER_WITHIN + MEASURED
-    assert found.outcomes[NO_STORE] + found.outcomes[CUT] >= 1, "nobody noticed: nothing is proved"
+    evidence(
+        {"processes": 1, "refused_or_cut": 1},
+        hits=hits,
+        processes=len(victims),
+        accepted=found.accepted,
+        refused_or_cut=refused_or_cut,
+        slowest=round(found.slowest, 2),
+        seconds_to_20_more=round(back, 1),
+    )
+    assert all(process.alive() for process in survivors)
     assert found.outcomes[NOT_SENT] == 0
     return found
 

@@ -31,7 +31,7 @@ from test_server import lines_to_each
 from outdial.store.sealing import create_master_key
 from outdial.store.store import Store
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.guard, pytest.mark.long]
 
 # -- adds --------------------------------------------------------------------------------------------------
 

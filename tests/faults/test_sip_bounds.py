@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from calling import SECRET, CarrierLog, launched, receiving, rows, start_campaign
 from engines import engines
+from evidence import evidence
 from serving import VDN, Serve, Server, clean_environment, make_vdn, wait_for
 from test_sip_calls import ordered_after, taken_over
 from trunks import ENDINGS, LATE_REFUSAL, UNHEARD, connect, far_end, free_port, over_sip
@@ -58,7 +59,12 @@ def none_after(log: CarrierLog, said: datetime, bound: timedelta) -> None:
     time.sleep(bound.total_seconds() + 1.5)
     late = ordered_after(log, said + bound)
     last = max(datetime.fromisoformat(order["at"]) for order in log.orders)
-    print(f"the last INVITE came {(last - said).total_seconds():+.3f} s after the word")
+    evidence(
+        {"calls_before": 1},
+        calls_before=len(log.orders) - len(late),
+        calls_late=len(late),
+        last_after=round((last - said).total_seconds(), 3),
+    )
     assert not late, f"{len(late)} calls after the bound"
 
 
@@ -146,6 +152,7 @@ def refused(first: CarrierLog) -> None:
     """Wait until the first trunk has refused all, and for what may come of it."""
     wait_for(lambda: not first.look().alive, 30, "nothing is refused")
     time.sleep(1.0)
+    evidence({"refused": FEW}, refused=len(first.ended))
 
 
 def test_another_trunk_takes_what_one_refuses(serve: Serve) -> None:

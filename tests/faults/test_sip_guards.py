@@ -26,7 +26,7 @@ from test_sip_calls import (
 from test_sip_survival import database_stands_still_and_dies, survives
 from test_sip_takeover import takes_over
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.guard, pytest.mark.long]
 
 RINGING = ("04",)
 """Numbers that ring until the caller gives up."""

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from calling import SECRET, CarrierLog, Receiver, all_ended, receiving, rows, start_campaign
+from evidence import evidence
 from serving import VDN, Process, Serve, Server, ready, wait_for
 from trunks import connect, far_end, free_port, over_sip
 
@@ -77,7 +78,13 @@ def judge(server: Server, log: CarrierLog, receiver: Receiver) -> None:
     begun, ends = answered(log), [line for line in lines(log) if line.get("event") == "ended"]
     talked = [moment(end) - begun[end["attempt"]] for end in ends]
     gaps, sounds = [end["gap"] for end in ends], [end["sounds"] for end in ends]
-    print(f"talked {min(talked):.2f} to {max(talked):.2f} s, gap {max(gaps):.3f} s, {min(sounds)} packets")
+    evidence(
+        {"calls": CALLS},
+        calls=len(ends),
+        talked=[round(min(talked), 2), round(max(talked), 2)],
+        longest_gap=round(max(gaps), 3),
+        fewest_packets=min(sounds),
+    )
     assert {end["by"] for end in ends} == {"caller"}
     assert max(gaps) <= LONGEST_GAP, "the audio was interrupted"
     assert min(talked) >= PROMPT, "a BYE before the end of the prompt"

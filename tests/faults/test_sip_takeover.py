@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from calling import SECRET, CarrierLog, receiving, rows, start_campaign
 from engines import engines
+from evidence import evidence
 from serving import make_vdn, wait_for
 from trunks import all_over, attempts_open, connect, far_end, free_port, over_sip
 
@@ -52,7 +53,8 @@ def takes_over(dsn: str, place: Path, transport: str, source: Path | None = None
         took = wait_for(
             lambda: not log.look().alive, RELEASED_WITHIN, lambda: f"{len(log.alive)} calls stay open"
         )
-        print(f"{CALLS} calls under way, all over {took:.2f} s after they were taken over")
+        counts = {"calls_in_flight": len(in_flight), "all_over_after": round(took, 2)}
+        evidence({"calls_in_flight": CALLS}, transport=transport, **counts)
         all_over(dsn, log, receiver, in_flight)
     assert ended_by(log) == {"caller": CALLS}
 

@@ -42,8 +42,8 @@ def make_server(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Serv
     return make
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def face(make_server: Server) -> Iterator[Face]:
-    """One server for the tests of a module; each makes its own campaigns."""
+    """One server for all tests that do no harm to it; each makes its own campaigns."""
     with make_server() as running:
         yield running

@@ -20,7 +20,7 @@ PROCESSES = 3
 ROUNDS = 12
 """Within which a missing guard must show; the gate makes the very first round likely."""
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.guard, pytest.mark.long]
 
 Round = Callable[[Crowd, random.Random], Any]
 replay_with_second: Round = partial(replay_round, second=True)

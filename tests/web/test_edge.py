@@ -318,6 +318,7 @@ def test_a_refusal_does_not_depend_on_how_the_bytes_arrive(edge: Toy, name: str)
         assert read(connection).statuses == [status]
 
 
+@pytest.mark.guard
 def test_a_lenient_server_fails_every_probe(tmp_path: Path) -> None:
     """The table can fail: a server that believes everything passes no row."""
     with toy(tmp_path, kind="lenient") as lenient:

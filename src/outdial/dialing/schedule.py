@@ -12,7 +12,7 @@ from heapq import heappop, heappush
 from math import inf
 from typing import Final
 
-from outdial import calendar, pacing
+from outdial import campaigns, pacing
 from outdial.dialing.selection import PacedCampaign
 from outdial.dialing.sharing import Promise, Share, Trunks
 from outdial.dialing.words import RETRY, ROOM_LOOK, Claim, Claimed, Key, Now, RoomOf
@@ -94,10 +94,7 @@ class _Line:
     def close(self, now: Now) -> None:
         """The rules forbid a claim: remember until when, if the hours are why."""
         campaign = self.paced.campaign
-        special = (campaign.special_dates, campaign.special_windows)
-        opens_at = calendar.next_open(
-            campaign.windows, now.wall, calendar.zone(self.paced.time_zone), *special
-        )
+        opens_at = campaigns.opens_at(campaign, self.paced.time_zone, now.wall)
         self.closed = (now.wall, opens_at or campaign.end_at)
         self.failed_until = now.mono + _STEP
 
@@ -119,8 +116,7 @@ class _Line:
 
 def _hours(paced: PacedCampaign) -> tuple[object, ...]:
     """What decides when calls may be placed, but for the dates of the campaign."""
-    campaign = paced.campaign
-    return campaign.windows, campaign.special_dates, campaign.special_windows, paced.time_zone
+    return *campaigns.hours(paced.campaign), paced.time_zone
 
 
 class ClaimSchedule:
@@ -135,10 +131,10 @@ class ClaimSchedule:
         self._look_at = inf
         self.trunks = Trunks()
 
-    def load(self, campaigns: Iterable[PacedCampaign], now: Now) -> None:
+    def load(self, started: Iterable[PacedCampaign], now: Now) -> None:
         """Take the started campaigns; one that is gone is kept only as long as its last launch counts."""
         before, self._lines, self._due, self._waiting = self._lines, {}, [], {}
-        for paced in campaigns:
+        for paced in started:
             key = (paced.campaign.vdn_id, paced.campaign.campaign_id)
             line = self._lines[key] = before.pop(key) if key in before else _Line(paced, Share(key))
             line.take(paced)
