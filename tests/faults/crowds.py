@@ -210,7 +210,7 @@ def check_healthy(asked: Sequence[Asked], least: int) -> None:
     assert len(asked) >= least, f"only {len(asked)} healthy requests"
     outcomes = Counter(one.outcome for one in asked)
     assert outcomes.keys() <= {OK, NO_STORE, TOO_SOON}, outcomes
-    assert outcomes[OK] >= 0.9 * len(asked), f"the store, on a disk of others, may be late: {outcomes}"
+    assert outcomes[OK] >= 0.5 * len(asked), f"the store, on a disk of others, may be late: {outcomes}"
     late = [one.took for one in asked if one.took > DEADLINE]
     assert not late, (
         f"{len(late)} of {len(asked)} healthy requests were answered late, after {max(late):.1f} s"
