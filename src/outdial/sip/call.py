@@ -40,7 +40,6 @@ from outdial.sip.transaction import (
     Then,
     Timers,
     cancel_of,
-    earliest,
 )
 from outdial.sip.uas import Serving
 from outdial.sip.words import (
@@ -92,6 +91,8 @@ class Call:
         self._rang = False
         self._refreshing = False
         self._updates = False  # the far end takes UPDATE
+        self._tokens = 0
+        self._token_base = ""
         self._ghosts: set[int] | None = None  # INVITEs of a predecessor that may still be pending
 
     @classmethod
@@ -197,8 +198,16 @@ class Call:
 
     def wake_at(self) -> float | None:
         """When `poll` has something to do."""
-        parts = (self._transactions, self._serving.answers, self._session, self._timers, self.referral)
-        return earliest(parts)
+        found = self._transactions.wake_at()
+        for at in (
+            self._serving.answers.wake_at(),
+            self._session.wake_at(),
+            self._timers.earliest,
+            self.referral.wake_at(),
+        ):
+            if at is not None and (found is None or at < found):
+                found = at
+        return found
 
     def poll(self, now: float) -> list[Effect]:
         """Do what is due."""
@@ -492,7 +501,11 @@ class Call:
         return method == "BYE" or self._phase is Phase.ANSWERED
 
     def _token(self) -> str:
-        return f"{self._random.getrandbits(96):024x}"
+        """A branch that nobody else has: random for the call, and counted within it."""
+        self._tokens += 1
+        if not self._token_base:
+            self._token_base = f"{self._random.getrandbits(96):024x}"
+        return f"{self._token_base}{self._tokens}"
 
 
 def _ignore(answer: Response | int, now: float) -> list[Effect]:

@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Final
 from uuid import UUID
 
-from outdial.sip.fields import parse_params, split_list, uri_of
+from outdial.sip.fields import canonical, parse_params, split_list, uri_of
 from outdial.sip.message import NameAddr, ParseError, Request, Response
 from outdial.sip.words import USER_AGENT, CallSpec, DialogState, Hop, Transmit
 
@@ -45,7 +45,8 @@ def spec_ids(attempt_id: UUID, trunk: str) -> tuple[str, str, str]:
 
 def via(spec: CallSpec, hop: Hop, branch: str) -> tuple[str, str]:
     """Our Via towards a hop. With `rport` (RFC 3581) answers come back through a NAT."""
-    return "Via", f"SIP/2.0/{hop.transport.upper()} {spec.via};branch={branch};rport"
+    transport = "UDP" if hop.transport == "udp" else hop.transport.upper()
+    return "Via", f"SIP/2.0/{transport} {spec.via};branch={branch};rport"
 
 
 def bracketed(address: str) -> str:
@@ -55,7 +56,9 @@ def bracketed(address: str) -> str:
 
 def routed(target: str, route_set: Sequence[str]) -> tuple[str, list[tuple[str, str]]]:
     """The Request-URI and the Route headers towards a target (§12.2.1.1, with its strict routers)."""
-    if not route_set or _loose(route_set[0]):
+    if not route_set:
+        return target, []
+    if _loose(route_set[0]):
         return target, [("Route", bracketed(route)) for route in route_set]
     first = NameAddr.parse(bracketed(route_set[0])).uri
     first.headers = ""
@@ -92,8 +95,9 @@ def hop_to(address: str, otherwise: Hop) -> Hop:
 def invite(spec: CallSpec, cseq: int, extra: Headers = ()) -> Request:
     """The INVITE with this CSeq number, outside any dialog (§13.2.1)."""
     uri, route = routed(spec.request_uri, spec.route)
+    branch = f"{BRANCH}{spec.branch}{cseq}"
     headers = [
-        via(spec, spec.hop, f"{BRANCH}{spec.branch}{cseq}"),
+        via(spec, spec.hop, branch),
         *route,
         ("Max-Forwards", "70"),
         ("From", f"{bracketed(spec.from_uri)};tag={spec.from_tag}"),
@@ -105,10 +109,10 @@ def invite(spec: CallSpec, cseq: int, extra: Headers = ()) -> Request:
         ("Supported", "timer"),
         ("User-Agent", USER_AGENT),
         *extra,
-        *spec.headers,
+        *((canonical(name), value) for name, value in spec.headers),
         ("Content-Type", "application/sdp"),
     ]
-    return Request("INVITE", uri, headers, spec.offer)
+    return Request.ours("INVITE", uri, headers, spec.offer, cseq=cseq, branch=branch)
 
 
 def accepted(spec: CallSpec, response: Response) -> DialogState:
@@ -182,18 +186,29 @@ def _q850(element: str) -> int | None:
 class Dialog:
     """A confirmed dialog of a call."""
 
+    __slots__ = ("_cseq", "_identity", "_spec", "_state", "_way", "acks", "remote_cseq")
+
     def __init__(self, spec: CallSpec, state: DialogState) -> None:
         self.remote_cseq: int | None = None
         self.acks: dict[int, Transmit] = {}
         self._spec = spec
         self._state = state
         self._cseq = state.local_cseq
+        self._way = _way(state)
+        remote_tag = f";tag={state.remote_tag}" if state.remote_tag else ""
+        self._identity = (
+            ("Max-Forwards", "70"),
+            ("From", f"{bracketed(state.local_uri)};tag={state.local_tag}"),
+            ("To", f"{bracketed(state.remote_uri)}{remote_tag}"),
+            ("Call-ID", state.call_id),
+        )
 
     def retarget(self, message: Request | Response) -> None:
         """A target refresh: requests go to its Contact from now on (§12.2)."""
         target = _target(message)
         if target is not None:
             self._state = replace(self._state, remote_target=target)
+            self._way = _way(self._state)
 
     @property
     def state(self) -> DialogState:
@@ -209,7 +224,7 @@ class Dialog:
     @property
     def uri(self) -> str:
         """The Request-URI of the next request."""
-        return routed(self._state.remote_target, self._state.route_set)[0]
+        return self._way[0]
 
     def request(
         self, method: str, branch: str, extra: Headers = (), body: bytes = b""
@@ -231,17 +246,12 @@ class Dialog:
     def _request(
         self, method: str, cseq: int, branch: str, extra: Headers, body: bytes
     ) -> tuple[Request, Hop]:
-        state = self._state
-        uri, route = routed(state.remote_target, state.route_set)
-        hop = hop_to(state.route_set[0] if state.route_set else state.remote_target, state.hop)
-        remote_tag = f";tag={state.remote_tag}" if state.remote_tag else ""
+        uri, route, hop = self._way
+        branch = f"{BRANCH}{branch}"
         headers = [
-            via(self._spec, hop, f"{BRANCH}{branch}"),
+            via(self._spec, hop, branch),
             *route,
-            ("Max-Forwards", "70"),
-            ("From", f"{bracketed(state.local_uri)};tag={state.local_tag}"),
-            ("To", f"{bracketed(state.remote_uri)}{remote_tag}"),
-            ("Call-ID", state.call_id),
+            *self._identity,
             ("CSeq", f"{cseq} {method}"),
             ("User-Agent", USER_AGENT),
             *extra,
@@ -250,11 +260,20 @@ class Dialog:
             headers.append(("Contact", bracketed(self._spec.contact)))
         if body:
             headers.append(("Content-Type", "application/sdp"))
-        return Request(method, uri, headers, body), hop
+        return Request.ours(method, uri, headers, body, cseq=cseq, branch=branch), hop
+
+
+def _way(state: DialogState) -> tuple[str, list[tuple[str, str]], Hop]:
+    """The Request-URI, the Route headers and the hop of the requests in a dialog."""
+    uri, route = routed(state.remote_target, state.route_set)
+    first = state.route_set[0] if state.route_set else state.remote_target
+    return uri, route, hop_to(first, state.hop)
 
 
 class Early:
     """The dialogs of what rings, `limit` at most (§12.1). One is made when it is used: most never are."""
+
+    __slots__ = ("_limit", "_rang", "_spec", "_used")
 
     def __init__(self, spec: CallSpec, limit: int) -> None:
         self._spec = spec

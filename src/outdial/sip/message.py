@@ -89,14 +89,15 @@ class Message:
     the headers before, not after.
     """
 
-    __slots__ = ("_cseq", "_from", "_names", "_to", "_via", "body", "headers")
+    __slots__ = ("_branch", "_cseq", "_from", "_tags", "_to", "_via", "body", "headers")
 
     def __init__(self, headers: Iterable[Header] = (), body: bytes = b"") -> None:
         self.headers: list[Header] = (
             [(NAMES.get(name) or canonical(name), value) for name, value in headers] if headers else []
         )
         self.body = body
-        self._names: tuple[str | None, str | None, str | None] | None = None  # branch and tags, once read
+        self._branch: str | None = None
+        self._tags: tuple[str | None, str | None] | None = None  # of From and To, once read
         self._via: Via | None = None
         self._from: NameAddr | None = None
         self._to: NameAddr | None = None
@@ -158,17 +159,17 @@ class Message:
     @property
     def branch(self) -> str | None:
         """The branch of the topmost Via."""
-        return self._names[0] if self._names else branch_of(self._need("Via"))
+        return self._branch or branch_of(self._need("Via"))
 
     @property
     def from_tag(self) -> str | None:
         """The tag of From."""
-        return self._names[1] if self._names else tag_of(self._need("From"))
+        return self._tags[0] if self._tags else tag_of(self._need("From"))
 
     @property
     def to_tag(self) -> str | None:
         """The tag of To."""
-        return self._names[2] if self._names else tag_of(self._need("To"))
+        return self._tags[1] if self._tags else tag_of(self._need("To"))
 
     @property
     def contact(self) -> NameAddr | None:
@@ -219,6 +220,17 @@ class Request(Message):
         super().__init__(headers, body)
         self.method = method
         self.uri = uri
+
+    @classmethod
+    def ours(
+        cls, method: str, uri: str, headers: list[Header], body: bytes, *, cseq: int, branch: str
+    ) -> Request:
+        """One of our own making: its names are canonical, and what is asked of it needs no reading."""
+        request = cls(method, uri, (), body)
+        request.headers = headers
+        request._cseq = cseq, method
+        request._branch = branch
+        return request
 
     def _start_line(self) -> str:
         visible = self.uri.isascii() and self.uri.isprintable() and self.uri and " " not in self.uri
@@ -402,7 +414,8 @@ def _check(message: Request | Response, first: dict[str, str], *, brief: bool) -
         if not first.get(name):
             raise ParseError(f"{name}: missing or empty")
     branch, tag = (_remembered_branch, _remembered_tag) if brief else (branch_of, tag_of)
-    message._names = branch(first["Via"]), tag(first["From"]), tag(first["To"])
+    message._branch = branch(first["Via"])
+    message._tags = tag(first["From"]), tag(first["To"])
     message._cseq = _numbered(first["CSeq"])
     if isinstance(message, Request):
         _check_request(message, message._cseq[1])
