@@ -8,17 +8,16 @@ from hypothesis import strategies as st
 from mutations import ANSWER, MESSAGES
 
 from outdial.sip.dialog import reason_cause
+from outdial.sip.framing import Malformed, StreamParser
 from outdial.sip.message import (
     MAX_BODY,
     MAX_HEAD,
     MAX_HEADERS,
     BadRequest,
-    Malformed,
     NameAddr,
     ParseError,
     Request,
     Response,
-    StreamParser,
     Uri,
     Via,
     canonical,

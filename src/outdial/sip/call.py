@@ -17,6 +17,7 @@ from outdial.sip.dialog import (
     BRANCH,
     MAX_DIALOGS,
     RESTORED_STEP,
+    Branches,
     Dialog,
     Early,
     invite,
@@ -40,6 +41,7 @@ from outdial.sip.transaction import (
     Then,
     Timers,
     cancel_of,
+    earliest,
 )
 from outdial.sip.uas import Serving
 from outdial.sip.words import (
@@ -91,8 +93,7 @@ class Call:
         self._rang = False
         self._refreshing = False
         self._updates = False  # the far end takes UPDATE
-        self._tokens = 0
-        self._token_base = ""
+        self._branches = Branches(self._random)
         self._ghosts: set[int] | None = None  # INVITEs of a predecessor that may still be pending
 
     @classmethod
@@ -106,7 +107,7 @@ class Call:
         call._cseq = dialog.local_cseq
         call._serving.offering = False
         restored = Dialog(spec, dialog)
-        restored.acknowledge(dialog.local_cseq, call._token(), ())
+        restored.acknowledge(dialog.local_cseq, call._branches.next(), ())
         restored.skip(dialog.local_cseq + RESTORED_STEP)
         call._main = call._dialogs[dialog.remote_tag] = restored
         return call
@@ -198,16 +199,8 @@ class Call:
 
     def wake_at(self) -> float | None:
         """When `poll` has something to do."""
-        found = self._transactions.wake_at()
-        for at in (
-            self._serving.answers.wake_at(),
-            self._session.wake_at(),
-            self._timers.earliest,
-            self.referral.wake_at(),
-        ):
-            if at is not None and (found is None or at < found):
-                found = at
-        return found
+        ends = (self._transactions.wake_at(), self._serving.answers.wake_at(), self._timers.earliest)
+        return earliest((*ends, self._session.wake_at(), self.referral.wake_at()))
 
     def poll(self, now: float) -> list[Effect]:
         """Do what is due."""
@@ -349,7 +342,9 @@ class Call:
 
     def _ack(self, dialog: Dialog, cseq: int) -> Transmit:
         invited = self._invites.get(cseq)
-        return dialog.acknowledge(cseq, self._token(), credentials_of(invited.request) if invited else ())
+        return dialog.acknowledge(
+            cseq, self._branches.next(), credentials_of(invited.request) if invited else ()
+        )
 
     # -- within the dialog -------------------------------------------------------------------------------
 
@@ -456,7 +451,7 @@ class Call:
             extra += challenged.headers(method, dialog.uri)
             answered = self._repeating(dialog, method, then, challenged)
         body = self._serving.media.sent if method == "INVITE" else b""
-        request, hop = dialog.request(method, self._token(), extra, body)
+        request, hop = dialog.request(method, self._branches.next(), extra, body)
         transaction: InviteTransaction | NonInviteTransaction
         if method == "INVITE":
             transaction = InviteTransaction(
@@ -483,7 +478,7 @@ class Call:
         if answer.status < 200 or cseq in dialog.acks:
             return [dialog.acks[cseq]] if answer.status >= 200 else []
         effects = answered(answer, now)
-        ack = dialog.acknowledge(cseq, self._token(), credentials_of(request))
+        ack = dialog.acknowledge(cseq, self._branches.next(), credentials_of(request))
         moved = answer.body and self._phase is Phase.ANSWERED
         return [ack, *effects, *([MediaMoved(answer.body)] if moved else [])]
 
@@ -499,13 +494,6 @@ class Call:
 
     def _may_repeat(self, method: str) -> bool:
         return method == "BYE" or self._phase is Phase.ANSWERED
-
-    def _token(self) -> str:
-        """A branch that nobody else has: random for the call, and counted within it."""
-        self._tokens += 1
-        if not self._token_base:
-            self._token_base = f"{self._random.getrandbits(96):024x}"
-        return f"{self._token_base}{self._tokens}"
 
 
 def _ignore(answer: Response | int, now: float) -> list[Effect]:

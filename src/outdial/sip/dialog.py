@@ -11,11 +11,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
+from random import Random
 from typing import Final
 from uuid import UUID
 
-from outdial.sip.fields import canonical, parse_params, split_list, uri_of
-from outdial.sip.message import NameAddr, ParseError, Request, Response
+from outdial.sip.fields import parse_params, split_list, uri_of
+from outdial.sip.message import NameAddr, ParseError, Request, Response, Written, named
 from outdial.sip.words import USER_AGENT, CallSpec, DialogState, Hop, Transmit
 
 ALLOW: Final = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE, NOTIFY"
@@ -43,10 +44,10 @@ def spec_ids(attempt_id: UUID, trunk: str) -> tuple[str, str, str]:
     return f"{attempt_id}-{digest[:8]}", digest[16:32], digest[32:48]
 
 
-def via(spec: CallSpec, hop: Hop, branch: str) -> tuple[str, str]:
+def via(spec: CallSpec, hop: Hop, branch: str) -> str:
     """Our Via towards a hop. With `rport` (RFC 3581) answers come back through a NAT."""
     transport = "UDP" if hop.transport == "udp" else hop.transport.upper()
-    return "Via", f"SIP/2.0/{transport} {spec.via};branch={branch};rport"
+    return f"Via: SIP/2.0/{transport} {spec.via};branch={branch};rport"
 
 
 def bracketed(address: str) -> str:
@@ -96,23 +97,23 @@ def invite(spec: CallSpec, cseq: int, extra: Headers = ()) -> Request:
     """The INVITE with this CSeq number, outside any dialog (§13.2.1)."""
     uri, route = routed(spec.request_uri, spec.route)
     branch = f"{BRANCH}{spec.branch}{cseq}"
-    headers = [
+    lines = [
         via(spec, spec.hop, branch),
-        *route,
-        ("Max-Forwards", "70"),
-        ("From", f"{bracketed(spec.from_uri)};tag={spec.from_tag}"),
-        ("To", bracketed(spec.to_uri)),
-        ("Call-ID", spec.call_id),
-        ("CSeq", f"{cseq} INVITE"),
-        ("Contact", bracketed(spec.contact)),
-        ("Allow", ALLOW),
-        ("Supported", "timer"),
-        ("User-Agent", USER_AGENT),
-        *extra,
-        *((canonical(name), value) for name, value in spec.headers),
-        ("Content-Type", "application/sdp"),
+        *_lines(route),
+        "Max-Forwards: 70",
+        f"From: {bracketed(spec.from_uri)};tag={spec.from_tag}",
+        f"To: {bracketed(spec.to_uri)}",
+        f"Call-ID: {spec.call_id}",
+        f"CSeq: {cseq} INVITE",
+        f"Contact: {bracketed(spec.contact)}",
+        f"Allow: {ALLOW}",
+        "Supported: timer",
+        f"User-Agent: {USER_AGENT}",
+        *_lines(extra),
+        *[f"{named(name)}: {value}" for name, value in spec.headers],
+        "Content-Type: application/sdp",
     ]
-    return Request.ours("INVITE", uri, headers, spec.offer, cseq=cseq, branch=branch)
+    return Written("INVITE", uri, lines, spec.offer, cseq=cseq, branch=branch)
 
 
 def accepted(spec: CallSpec, response: Response) -> DialogState:
@@ -197,10 +198,10 @@ class Dialog:
         self._way = _way(state)
         remote_tag = f";tag={state.remote_tag}" if state.remote_tag else ""
         self._identity = (
-            ("Max-Forwards", "70"),
-            ("From", f"{bracketed(state.local_uri)};tag={state.local_tag}"),
-            ("To", f"{bracketed(state.remote_uri)}{remote_tag}"),
-            ("Call-ID", state.call_id),
+            "Max-Forwards: 70",
+            f"From: {bracketed(state.local_uri)};tag={state.local_tag}",
+            f"To: {bracketed(state.remote_uri)}{remote_tag}",
+            f"Call-ID: {state.call_id}",
         )
 
     def retarget(self, message: Request | Response) -> None:
@@ -248,26 +249,47 @@ class Dialog:
     ) -> tuple[Request, Hop]:
         uri, route, hop = self._way
         branch = f"{BRANCH}{branch}"
-        headers = [
+        lines = [
             via(self._spec, hop, branch),
             *route,
             *self._identity,
-            ("CSeq", f"{cseq} {method}"),
-            ("User-Agent", USER_AGENT),
-            *extra,
+            f"CSeq: {cseq} {method}",
+            f"User-Agent: {USER_AGENT}",
+            *_lines(extra),
         ]
         if method in ("INVITE", "UPDATE"):
-            headers.append(("Contact", bracketed(self._spec.contact)))
+            lines.append(f"Contact: {bracketed(self._spec.contact)}")
         if body:
-            headers.append(("Content-Type", "application/sdp"))
-        return Request.ours(method, uri, headers, body, cseq=cseq, branch=branch), hop
+            lines.append("Content-Type: application/sdp")
+        return Written(method, uri, lines, body, cseq=cseq, branch=branch), hop
 
 
-def _way(state: DialogState) -> tuple[str, list[tuple[str, str]], Hop]:
+def _lines(headers: Headers) -> list[str]:
+    return [f"{name}: {value}" for name, value in headers]
+
+
+def _way(state: DialogState) -> tuple[str, list[str], Hop]:
     """The Request-URI, the Route headers and the hop of the requests in a dialog."""
     uri, route = routed(state.remote_target, state.route_set)
     first = state.route_set[0] if state.route_set else state.remote_target
-    return uri, route, hop_to(first, state.hop)
+    return uri, _lines(route), hop_to(first, state.hop)
+
+
+class Branches:
+    """The branches of one call's requests (§8.1.1.7): random for the call, and counted within it."""
+
+    __slots__ = ("_count", "_of_call", "_random")
+
+    def __init__(self, random: Random) -> None:
+        self._random = random
+        self._of_call = ""
+        self._count = 0
+
+    def next(self) -> str:
+        """One that nobody else has."""
+        self._of_call = self._of_call or f"{self._random.getrandbits(96):024x}"
+        self._count += 1
+        return f"{self._of_call}{self._count}"
 
 
 class Early:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
@@ -30,15 +29,14 @@ from outdial.sip.fields import (
 
 __all__ = [
     "BadRequest",
-    "Malformed",
     "Message",
     "NameAddr",
     "ParseError",
     "Request",
     "Response",
-    "StreamParser",
     "Uri",
     "Via",
+    "Written",
     "canonical",
     "parse",
     "parse_name_addrs",
@@ -189,11 +187,15 @@ class Message:
         Raises `ValueError` where a value holds CR, LF or NUL, or a name or the start line is malformed:
         nobody's data may become a header of its own.
         """
-        lines = [
-            f"{name}: {value}"
-            for name, value in self.headers
-            if (name in NAMES or _is_token(name)) and name != "Content-Length"
-        ]
+        return self._write(
+            [
+                f"{name}: {value}"
+                for name, value in self.headers
+                if (name in NAMES or named(name)) and name != "Content-Length"
+            ]
+        )
+
+    def _write(self, lines: list[str]) -> bytes:
         head = "\r\n".join((self._start_line(), *lines))
         breaks = len(lines)
         if head.count("\r") != breaks or head.count("\n") != breaks or "\0" in head:
@@ -221,17 +223,6 @@ class Request(Message):
         self.method = method
         self.uri = uri
 
-    @classmethod
-    def ours(
-        cls, method: str, uri: str, headers: list[Header], body: bytes, *, cseq: int, branch: str
-    ) -> Request:
-        """One of our own making: its names are canonical, and what is asked of it needs no reading."""
-        request = cls(method, uri, (), body)
-        request.headers = headers
-        request._cseq = cseq, method
-        request._branch = branch
-        return request
-
     def _start_line(self) -> str:
         visible = self.uri.isascii() and self.uri.isprintable() and self.uri and " " not in self.uri
         if not (visible and (self.method in _METHODS or _TOKEN.fullmatch(self.method))):
@@ -240,6 +231,37 @@ class Request(Message):
 
     def __repr__(self) -> str:
         return f"<Request {self.method}>"
+
+
+class Written(Request):
+    """A request of ours, written at once and kept as its bytes: its headers are read only if they are asked for.
+
+    `lines` are "Name: value", without Content-Length. Raises `ValueError`, as `to_bytes` does.
+    """
+
+    __slots__ = ("_bytes", "_read")
+
+    def __init__(
+        self, method: str, uri: str, lines: list[str], body: bytes, *, cseq: int, branch: str
+    ) -> None:
+        self.method, self.uri, self.body = method, uri, body
+        self._cseq, self._branch = (cseq, method), branch
+        self._tags = self._via = self._from = self._to = None
+        self._read: list[Header] | None = None
+        self._bytes = self._write(lines)
+
+    @property
+    def headers(self) -> list[Header]:  # type: ignore[override]
+        """Its headers, which stay as they are."""
+        if self._read is None:
+            head = self._bytes[: self._bytes.index(b"\r\n\r\n")].decode("utf-8", "surrogateescape")
+            fields = (line.partition(": ") for line in head.split("\r\n")[1:-1])
+            self._read = [(name, value) for name, _, value in fields]
+        return self._read
+
+    def to_bytes(self) -> bytes:
+        """What was written."""
+        return self._bytes
 
 
 class Response(Message):
@@ -267,7 +289,7 @@ def parse(data: bytes) -> Request | Response:
     end = data.find(b"\r\n\r\n", 0, MAX_HEAD + 4)
     if end < 0:
         raise ParseError("head: no empty line within 64 KiB")
-    head = _Head(data[:end])
+    head = Head(data[:end])
     body = data[end + 4 :]
     try:
         length = head.content_length()
@@ -280,7 +302,7 @@ def parse(data: bytes) -> Request | Response:
     return head.message(body[:length])
 
 
-class _Head:
+class Head:
     """A start line and its headers, split but not judged; `fault` is the first thing wrong with them."""
 
     __slots__ = ("brief", "fault", "first", "headers", "start")
@@ -369,10 +391,11 @@ def _name(name: str) -> str:
     return canonical(name) if _TOKEN.fullmatch(name) else ""
 
 
-def _is_token(name: str) -> bool:
+def named(name: str) -> str:
+    """The canonical name of a header that is to be written. Raises `ValueError` where it is no token."""
     if not _TOKEN.fullmatch(name):
         raise ValueError("header name: not a token")
-    return True
+    return canonical(name)
 
 
 @lru_cache(128)
@@ -430,77 +453,6 @@ def _check_request(request: Request, method: str) -> None:
     date = request.get("Date")
     if date is not None and not _GMT.fullmatch(date):
         raise ParseError("Date: not in the form of RFC 1123, GMT")
-
-
-@dataclass(frozen=True, slots=True)
-class Malformed:
-    """A message of a stream that is at fault while its framing is not.
-
-    `request` is what could be read of a request, enough to refuse it with 400, or None.
-    """
-
-    request: Request | None
-    reason: str
-
-
-class StreamParser:
-    """Cuts the bytes of a TCP or TLS connection into messages, by Content-Length (RFC 3261 §18.3)."""
-
-    def __init__(self) -> None:
-        self._buffer = bytearray()
-        self._searched = 0
-        self._head: _Head | None = None
-        self._length = 0
-        self._broken: ParseError | None = None
-
-    def feed(self, data: bytes) -> list[Request | Response | Malformed]:
-        """Take what came; the messages that are complete now. CRLF between messages is a keep-alive.
-
-        Raises `ParseError` where the stream cannot be resynchronised: the connection is to be closed. What
-        came complete before the break is returned first, and the next feed, even of nothing, raises.
-        """
-        self._buffer += data
-        complete: list[Request | Response | Malformed] = []
-        try:
-            while self._broken is None and (message := self._next()) is not None:
-                complete.append(message)
-        except ParseError as error:
-            self._broken = error
-        if self._broken is not None and not complete:
-            raise self._broken
-        return complete
-
-    def _next(self) -> Request | Response | Malformed | None:
-        if self._head is None:
-            self._head = self._read_head()
-        if self._head is None or len(self._buffer) < self._length:
-            return None
-        body = bytes(self._buffer[: self._length])
-        del self._buffer[: self._length]
-        head, self._head = self._head, None
-        try:
-            return head.message(body)
-        except BadRequest as error:
-            return Malformed(error.request, str(error))
-        except ParseError as error:
-            return Malformed(None, str(error))
-
-    def _read_head(self) -> _Head | None:
-        while self._buffer.startswith(b"\r\n"):
-            del self._buffer[:2]
-        end = self._buffer.find(b"\r\n\r\n", self._searched, MAX_HEAD + 4)
-        if end < 0:
-            if len(self._buffer) >= MAX_HEAD + 4:
-                raise ParseError("head: no empty line within 64 KiB")
-            self._searched = max(0, len(self._buffer) - 3)
-            return None
-        head = _Head(bytes(self._buffer[:end]))
-        length = head.content_length()
-        if length is None:
-            raise ParseError("Content-Length: missing, which a stream cannot do without")
-        del self._buffer[: end + 4]
-        self._searched, self._length = 0, length
-        return head
 
 
 def response_to(

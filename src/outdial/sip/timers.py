@@ -7,8 +7,8 @@ from collections.abc import Callable
 from heapq import heappop, heappush
 from typing import Final
 
-_SLOTS: Final = 64
-"""Slots of a second: what is due within one is looked at together, at its end, so up to 16 ms late."""
+_SLOTS: Final = 32
+"""Slots of a second: what is due within one is looked at together, at its end, so up to 32 ms late."""
 
 _ROUNDED: Final = 0.001
 """Seconds: uvloop rounds its timers to milliseconds, and may ring before the end of a slot."""

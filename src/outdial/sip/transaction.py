@@ -6,7 +6,7 @@ none, with the status that stands for that (§8.1.3.1): 408 no answer in time, 5
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import StrEnum
 from typing import Final
 
@@ -65,6 +65,15 @@ class Timers:
     def wake_at(self) -> float | None:
         """When the next one is due: `earliest`."""
         return self.earliest
+
+
+def earliest(times: Iterable[float | None]) -> float | None:
+    """The first of these times; None is never."""
+    found = None
+    for at in times:
+        if at is not None and (found is None or at < found):
+            found = at
+    return found
 
 
 class State(StrEnum):
@@ -337,12 +346,7 @@ class ClientTransactions:
 
     def wake_at(self) -> float | None:
         """When `poll` has something to do."""
-        found = None
-        for one in self._open:
-            at = one.timers.earliest
-            if at is not None and (found is None or at < found):
-                found = at
-        return found
+        return earliest([one.timers.earliest for one in self._open])
 
     @property
     def over(self) -> bool:
