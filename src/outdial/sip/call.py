@@ -341,10 +341,9 @@ class Call:
         return [Accepted(dialog.state, response.body)]
 
     def _ack(self, dialog: Dialog, cseq: int) -> Transmit:
-        invited = self._invites.get(cseq)
-        return dialog.acknowledge(
-            cseq, self._branches.next(), credentials_of(invited.request) if invited else ()
-        )
+        invited = self._invites.get(cseq) if self.spec.credentials else None
+        credentials = credentials_of(invited.request) if invited else ()
+        return dialog.acknowledge(cseq, self._branches.next(), credentials)
 
     # -- within the dialog -------------------------------------------------------------------------------
 

@@ -234,7 +234,7 @@ class Request(Message):
 
 
 class Written(Request):
-    """A request of ours, written at once and kept as its bytes: its headers are read only if they are asked for.
+    """A request of ours, written at once and kept as bytes: its headers are read only if they are asked for.
 
     `lines` are "Name: value", without Content-Length. Raises `ValueError`, as `to_bytes` does.
     """

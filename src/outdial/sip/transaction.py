@@ -351,10 +351,7 @@ class ClientTransactions:
     @property
     def over(self) -> bool:
         """Nothing that comes now belongs to any of them."""
-        for one in self._open:  # plainly, since every message asks
-            if one.state is not State.TERMINATED:
-                return False
-        return True
+        return all(one.over for one in self._open)
 
 
 class ServerTransactions:
