@@ -123,7 +123,7 @@ class Clock:
         while due := [one for one in self._timers if one[0] <= until and not one[2].cancelled]:
             first = min(due, key=lambda one: one[0])
             self._timers.remove(first)
-            self.now = max(self.now, first[0] - 0.0005)
+            self.now = max(self.now + 0.0001, first[0] - 0.0005)
             self.rings += 1
             first[1]()
         self.now = until
