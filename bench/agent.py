@@ -27,6 +27,8 @@ from outdial.sip.words import Accepted, CallSpec, Effect, Hop, Over
 from outdial.switch.specs import call_spec
 
 TICK = 0.005
+"""Seconds between looks at what is due: sipp's client looks about as often."""
+
 LATER = (6.0, 40.0)
 """Seconds after which timer K, and then timer M, has run out."""
 
@@ -112,14 +114,21 @@ class Agent:
         )
 
     async def _place(self, specs: list[CallSpec], rate: int) -> None:
-        began = time.monotonic()
-        while len(self._calls) < len(specs):
-            due = round((time.monotonic() - began) * rate) + 1
-            for spec in specs[len(self._calls) : due]:
+        placed, began = self._loop.create_future(), self._loop.time()
+
+        def tick() -> None:
+            now = self._loop.time()
+            for spec in specs[len(self._calls) : round((now - began) * rate) + 1]:
                 call = Call(spec)
                 self._calls.append(call)
-                self._endpoint.begin(call, call.start(self._loop.time()), self._heard(call))
-            await asyncio.sleep(TICK)
+                self._endpoint.begin(call, call.start(now), self._heard(call))
+            if len(self._calls) < len(specs):
+                self._loop.call_later(TICK, tick)
+            else:
+                placed.set_result(None)
+
+        tick()
+        await placed
 
     def _heard(self, call: Call) -> Any:
         def hear(effect: Effect) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 from sip_talk import OFFER, THEIRS, Talk
 
 from outdial.model import HungUpBy
 from outdial.sip import sdp
+from outdial.sip.dialog import Branches
 from outdial.sip.words import Accepted, Credentials, Hop, KeyPressed, MediaMoved, Over, Refused
 
 SDP = ("Content-Type", "application/sdp")
@@ -431,3 +434,9 @@ def test_a_session_timer_that_was_not_asked_for_is_honoured(talk: Talk) -> None:
     other.accept(invite, *WE).tells()
     other.acknowledge().sends("ACK")
     other.at(899.9).run(0.1).sends("INVITE")
+
+
+def test_every_request_of_every_call_has_a_branch_of_its_own() -> None:
+    random = Random(1)
+    calls = [Branches(random), Branches(random)]
+    assert len({call.next() for call in calls for _ in range(12)}) == 24

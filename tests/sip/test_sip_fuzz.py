@@ -16,17 +16,16 @@ from mutations import ANSWER, DESCRIPTIONS, MESSAGES, mutate
 
 from outdial.sip import digest, sdp
 from outdial.sip.dialog import reason_cause
+from outdial.sip.framing import Malformed, StreamParser
 from outdial.sip.message import (
     MAX_BODY,
     MAX_HEAD,
     BadRequest,
-    Malformed,
     Message,
     NameAddr,
     ParseError,
     Request,
     Response,
-    StreamParser,
     Uri,
     Via,
     parse,

@@ -7,20 +7,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mutations import ANSWER, MESSAGES
 
+from outdial.sip import message as messages
 from outdial.sip.dialog import reason_cause
+from outdial.sip.framing import Malformed, StreamParser
 from outdial.sip.message import (
     MAX_BODY,
     MAX_HEAD,
     MAX_HEADERS,
     BadRequest,
-    Malformed,
     NameAddr,
     ParseError,
     Request,
     Response,
-    StreamParser,
     Uri,
     Via,
+    Written,
     canonical,
     parse,
     parse_name_addrs,
@@ -468,3 +469,42 @@ class TestStream:
         stream.feed(b"a" * (MAX_HEAD + 3))
         with pytest.raises(ParseError, match="64 KiB"):
             stream.feed(b"a")
+
+
+# -- requests of our own -----------------------------------------------------------------------------------
+
+
+def written(*lines: str, body: bytes = b"") -> Written:
+    lines = ("Via: SIP/2.0/UDP a;branch=z9hG4bK1", "From: <sip:a@b>;tag=1", "To: <sip:c@d>", *lines)
+    return Written("BYE", "sip:c@d", [*lines, "Call-ID: x", "CSeq: 7 BYE"], body, cseq=7, branch="z9hG4bK1")
+
+
+def test_a_written_request_says_of_itself_what_its_bytes_say() -> None:
+    request = written("User-Agent: o: x", "Reason: ", body=b"body")
+    read = parse(request.to_bytes())
+    assert [*request.headers, ("Content-Length", "4")] == read.headers
+    assert (request.branch, request.cseq, request.to_tag, request.call_id) == (
+        read.branch,
+        read.cseq,
+        read.to_tag,
+        read.call_id,
+    )
+    assert isinstance(read, Request)
+    assert (request.method, request.uri, request.body) == (read.method, read.uri, read.body)
+
+
+@pytest.mark.parametrize("value", ["a\r\nX: y", "a\nb", "a\rb", "a\0b"])
+def test_no_value_becomes_a_header_of_a_written_request(value: str) -> None:
+    with pytest.raises(ValueError, match="CR, LF or NUL"):
+        written(f"Subject: {value}")
+
+
+def test_lines_of_a_long_head_are_not_remembered_and_read_the_same() -> None:
+    long = BYE.replace(b"\r\n\r\n", b"\r\nX-Long: " + b"x" * 2048 + b"\r\n\r\n")
+    before = messages._remembered_field.cache_info()
+    assert parse(long).headers[:-1] == parse(BYE).headers
+    parse(long)
+    after = messages._remembered_field.cache_info()
+    assert after.hits + after.misses - before.hits - before.misses == BYE.count(
+        b"\r\n", 0, BYE.index(b"\r\n\r\n")
+    )

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from random import Random
+from types import SimpleNamespace
+from typing import Any, cast
 
+from outdial.sip import timers as endpoint_timers
 from outdial.sip.dialog import Early
 from outdial.sip.endpoint import Endpoint
 from outdial.sip.message import Response
@@ -94,3 +99,44 @@ def test_a_forking_far_end_makes_so_many_early_dialogs_and_no_more() -> None:
     found = [early.get(tag) for tag in ("a", "b", "c")]
     assert [one and one.state.remote_target for one in found] == ["sip:a@h", "sip:b@h", None]
     assert early.get("a") is found[0]
+
+
+class Clock:
+    """A loop that has a time and timers, and waits for nothing. It rings up to half a millisecond early."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.rings = 0
+        self._timers: list[tuple[float, Callable[[], None], SimpleNamespace]] = []
+
+    def time(self) -> float:
+        return self.now
+
+    def call_at(self, at: float, ring: Callable[[], None]) -> Any:
+        handle = SimpleNamespace(cancelled=False)
+        handle.cancel = lambda: setattr(handle, "cancelled", True)
+        self._timers.append((at, ring, handle))
+        return handle
+
+    def run(self, until: float) -> None:
+        """Let the time pass."""
+        while due := [one for one in self._timers if one[0] <= until and not one[2].cancelled]:
+            first = min(due, key=lambda one: one[0])
+            self._timers.remove(first)
+            self.now = max(self.now + 0.0001, first[0] - 0.0005)
+            self.rings += 1
+            first[1]()
+        self.now = until
+
+
+def test_looks_of_a_second_share_32_timers_and_none_is_early_or_later_than_33_ms() -> None:
+    looked: dict[str, tuple[float, float]] = {}
+    clock, random = Clock(), Random(1)
+    timers = endpoint_timers.Timers(lambda name, at, now: looked.update({name: (at, now)}))
+    timers.start(cast(asyncio.AbstractEventLoop, clock))
+    for number in range(2000):
+        timers.set(1000 + random.random(), str(number))
+    clock.run(1002.0)
+    assert len(looked) == 2000
+    assert all(at <= now <= at + 0.033 for at, now in looked.values())
+    assert clock.rings <= 33

@@ -12,13 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from outdial.sip.framing import Malformed, StreamParser
 from outdial.sip.message import (
     BadRequest,
-    Malformed,
     ParseError,
     Request,
     Response,
-    StreamParser,
     parse,
     response_to,
 )

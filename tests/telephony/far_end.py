@@ -24,13 +24,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, cast
 
+from outdial.sip.framing import Malformed, StreamParser
 from outdial.sip.message import (
-    Malformed,
     Message,
     ParseError,
     Request,
     Response,
-    StreamParser,
     parse,
     response_to,
 )

@@ -6,6 +6,7 @@ bytes and the time in, bytes and events out.
     words.py         what the parts tell one another: hops, call specifications, effects
     fields.py        names and values of header fields: URIs, addresses, Vias (RFC 3261 §20, §25)
     message.py       SIP messages, parsed from bytes and written to bytes (RFC 3261 §7, §25)
+    framing.py       the bytes of a connection cut into messages
     sdp.py           offers and answers of audio (RFC 3264, RFC 4566)
     digest.py        credentials for 401 and 407 (RFC 7616, RFC 8760)
     transaction.py   transactions with their timers (RFC 3261 §17)

@@ -16,10 +16,13 @@ _HEADERS: Final = {
     401: ("WWW-Authenticate", "Authorization"),
     407: ("Proxy-Authenticate", "Proxy-Authorization"),
 }
+_ANSWERS: Final = frozenset(answer for _, answer in _HEADERS.values())
 
 
 class Authenticator:
     """Counts the uses of each nonce (RFC 7616 §3.4, nc) and makes cnonces."""
+
+    __slots__ = ("_count", "_nonce", "_random", "credentials")
 
     def __init__(self, credentials: Credentials | None, random: Random) -> None:
         self.credentials = credentials
@@ -44,6 +47,8 @@ class Authenticator:
 
 class Challenged:
     """One request and its repetitions: the challenges that they met."""
+
+    __slots__ = ("_authenticator", "_challenges", "_tries")
 
     def __init__(self, authenticator: Authenticator) -> None:
         self._authenticator = authenticator
@@ -74,5 +79,4 @@ class Challenged:
 
 def credentials_of(request: Request) -> list[tuple[str, str]]:
     """The credentials in a request, which its ACK repeats (§13.2.2.4)."""
-    names = [name for _, name in _HEADERS.values()]
-    return [(name, value) for name, value in request.headers if name in names]
+    return [header for header in request.headers if header[0] in _ANSWERS]

@@ -17,6 +17,7 @@ from outdial.sip.dialog import (
     BRANCH,
     MAX_DIALOGS,
     RESTORED_STEP,
+    Branches,
     Dialog,
     Early,
     invite,
@@ -92,6 +93,7 @@ class Call:
         self._rang = False
         self._refreshing = False
         self._updates = False  # the far end takes UPDATE
+        self._branches = Branches(self._random)
         self._ghosts: set[int] | None = None  # INVITEs of a predecessor that may still be pending
 
     @classmethod
@@ -105,7 +107,7 @@ class Call:
         call._cseq = dialog.local_cseq
         call._serving.offering = False
         restored = Dialog(spec, dialog)
-        restored.acknowledge(dialog.local_cseq, call._token(), ())
+        restored.acknowledge(dialog.local_cseq, call._branches.next(), ())
         restored.skip(dialog.local_cseq + RESTORED_STEP)
         call._main = call._dialogs[dialog.remote_tag] = restored
         return call
@@ -197,8 +199,8 @@ class Call:
 
     def wake_at(self) -> float | None:
         """When `poll` has something to do."""
-        parts = (self._transactions, self._serving.answers, self._session, self._timers, self.referral)
-        return earliest(parts)
+        ends = (self._transactions.wake_at(), self._serving.answers.wake_at(), self._timers.earliest)
+        return earliest((*ends, self._session.wake_at(), self.referral.wake_at()))
 
     def poll(self, now: float) -> list[Effect]:
         """Do what is due."""
@@ -339,8 +341,9 @@ class Call:
         return [Accepted(dialog.state, response.body)]
 
     def _ack(self, dialog: Dialog, cseq: int) -> Transmit:
-        invited = self._invites.get(cseq)
-        return dialog.acknowledge(cseq, self._token(), credentials_of(invited.request) if invited else ())
+        invited = self._invites.get(cseq) if self.spec.credentials else None
+        credentials = credentials_of(invited.request) if invited else ()
+        return dialog.acknowledge(cseq, self._branches.next(), credentials)
 
     # -- within the dialog -------------------------------------------------------------------------------
 
@@ -447,7 +450,7 @@ class Call:
             extra += challenged.headers(method, dialog.uri)
             answered = self._repeating(dialog, method, then, challenged)
         body = self._serving.media.sent if method == "INVITE" else b""
-        request, hop = dialog.request(method, self._token(), extra, body)
+        request, hop = dialog.request(method, self._branches.next(), extra, body)
         transaction: InviteTransaction | NonInviteTransaction
         if method == "INVITE":
             transaction = InviteTransaction(
@@ -474,7 +477,7 @@ class Call:
         if answer.status < 200 or cseq in dialog.acks:
             return [dialog.acks[cseq]] if answer.status >= 200 else []
         effects = answered(answer, now)
-        ack = dialog.acknowledge(cseq, self._token(), credentials_of(request))
+        ack = dialog.acknowledge(cseq, self._branches.next(), credentials_of(request))
         moved = answer.body and self._phase is Phase.ANSWERED
         return [ack, *effects, *([MediaMoved(answer.body)] if moved else [])]
 
@@ -490,9 +493,6 @@ class Call:
 
     def _may_repeat(self, method: str) -> bool:
         return method == "BYE" or self._phase is Phase.ANSWERED
-
-    def _token(self) -> str:
-        return f"{self._random.getrandbits(96):024x}"
 
 
 def _ignore(answer: Response | int, now: float) -> list[Effect]:

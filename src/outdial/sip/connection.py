@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import cast
 
-from outdial.sip.message import StreamParser
+from outdial.sip.framing import StreamParser
 from outdial.sip.words import Hop
 
 

@@ -11,11 +11,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
+from random import Random
 from typing import Final
 from uuid import UUID
 
 from outdial.sip.fields import parse_params, split_list, uri_of
-from outdial.sip.message import NameAddr, ParseError, Request, Response
+from outdial.sip.message import NameAddr, ParseError, Request, Response, Written, named
 from outdial.sip.words import USER_AGENT, CallSpec, DialogState, Hop, Transmit
 
 ALLOW: Final = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE, NOTIFY"
@@ -43,9 +44,10 @@ def spec_ids(attempt_id: UUID, trunk: str) -> tuple[str, str, str]:
     return f"{attempt_id}-{digest[:8]}", digest[16:32], digest[32:48]
 
 
-def via(spec: CallSpec, hop: Hop, branch: str) -> tuple[str, str]:
+def via(spec: CallSpec, hop: Hop, branch: str) -> str:
     """Our Via towards a hop. With `rport` (RFC 3581) answers come back through a NAT."""
-    return "Via", f"SIP/2.0/{hop.transport.upper()} {spec.via};branch={branch};rport"
+    transport = "UDP" if hop.transport == "udp" else hop.transport.upper()
+    return f"Via: SIP/2.0/{transport} {spec.via};branch={branch};rport"
 
 
 def bracketed(address: str) -> str:
@@ -55,7 +57,9 @@ def bracketed(address: str) -> str:
 
 def routed(target: str, route_set: Sequence[str]) -> tuple[str, list[tuple[str, str]]]:
     """The Request-URI and the Route headers towards a target (§12.2.1.1, with its strict routers)."""
-    if not route_set or _loose(route_set[0]):
+    if not route_set:
+        return target, []
+    if _loose(route_set[0]):
         return target, [("Route", bracketed(route)) for route in route_set]
     first = NameAddr.parse(bracketed(route_set[0])).uri
     first.headers = ""
@@ -92,23 +96,24 @@ def hop_to(address: str, otherwise: Hop) -> Hop:
 def invite(spec: CallSpec, cseq: int, extra: Headers = ()) -> Request:
     """The INVITE with this CSeq number, outside any dialog (§13.2.1)."""
     uri, route = routed(spec.request_uri, spec.route)
-    headers = [
-        via(spec, spec.hop, f"{BRANCH}{spec.branch}{cseq}"),
-        *route,
-        ("Max-Forwards", "70"),
-        ("From", f"{bracketed(spec.from_uri)};tag={spec.from_tag}"),
-        ("To", bracketed(spec.to_uri)),
-        ("Call-ID", spec.call_id),
-        ("CSeq", f"{cseq} INVITE"),
-        ("Contact", bracketed(spec.contact)),
-        ("Allow", ALLOW),
-        ("Supported", "timer"),
-        ("User-Agent", USER_AGENT),
-        *extra,
-        *spec.headers,
-        ("Content-Type", "application/sdp"),
+    branch = f"{BRANCH}{spec.branch}{cseq}"
+    lines = [
+        via(spec, spec.hop, branch),
+        *_lines(route),
+        "Max-Forwards: 70",
+        f"From: {bracketed(spec.from_uri)};tag={spec.from_tag}",
+        f"To: {bracketed(spec.to_uri)}",
+        f"Call-ID: {spec.call_id}",
+        f"CSeq: {cseq} INVITE",
+        f"Contact: {bracketed(spec.contact)}",
+        f"Allow: {ALLOW}",
+        "Supported: timer",
+        f"User-Agent: {USER_AGENT}",
+        *_lines(extra),
+        *[f"{named(name)}: {value}" for name, value in spec.headers],
+        "Content-Type: application/sdp",
     ]
-    return Request("INVITE", uri, headers, spec.offer)
+    return Written("INVITE", uri, lines, spec.offer, cseq=cseq, branch=branch)
 
 
 def accepted(spec: CallSpec, response: Response) -> DialogState:
@@ -182,18 +187,29 @@ def _q850(element: str) -> int | None:
 class Dialog:
     """A confirmed dialog of a call."""
 
+    __slots__ = ("_cseq", "_identity", "_spec", "_state", "_way", "acks", "remote_cseq")
+
     def __init__(self, spec: CallSpec, state: DialogState) -> None:
         self.remote_cseq: int | None = None
         self.acks: dict[int, Transmit] = {}
         self._spec = spec
         self._state = state
         self._cseq = state.local_cseq
+        self._way = _way(state)
+        remote_tag = f";tag={state.remote_tag}" if state.remote_tag else ""
+        self._identity = (
+            "Max-Forwards: 70",
+            f"From: {bracketed(state.local_uri)};tag={state.local_tag}",
+            f"To: {bracketed(state.remote_uri)}{remote_tag}",
+            f"Call-ID: {state.call_id}",
+        )
 
     def retarget(self, message: Request | Response) -> None:
         """A target refresh: requests go to its Contact from now on (§12.2)."""
         target = _target(message)
         if target is not None:
             self._state = replace(self._state, remote_target=target)
+            self._way = _way(self._state)
 
     @property
     def state(self) -> DialogState:
@@ -209,7 +225,7 @@ class Dialog:
     @property
     def uri(self) -> str:
         """The Request-URI of the next request."""
-        return routed(self._state.remote_target, self._state.route_set)[0]
+        return self._way[0]
 
     def request(
         self, method: str, branch: str, extra: Headers = (), body: bytes = b""
@@ -231,30 +247,55 @@ class Dialog:
     def _request(
         self, method: str, cseq: int, branch: str, extra: Headers, body: bytes
     ) -> tuple[Request, Hop]:
-        state = self._state
-        uri, route = routed(state.remote_target, state.route_set)
-        hop = hop_to(state.route_set[0] if state.route_set else state.remote_target, state.hop)
-        remote_tag = f";tag={state.remote_tag}" if state.remote_tag else ""
-        headers = [
-            via(self._spec, hop, f"{BRANCH}{branch}"),
+        uri, route, hop = self._way
+        branch = f"{BRANCH}{branch}"
+        lines = [
+            via(self._spec, hop, branch),
             *route,
-            ("Max-Forwards", "70"),
-            ("From", f"{bracketed(state.local_uri)};tag={state.local_tag}"),
-            ("To", f"{bracketed(state.remote_uri)}{remote_tag}"),
-            ("Call-ID", state.call_id),
-            ("CSeq", f"{cseq} {method}"),
-            ("User-Agent", USER_AGENT),
-            *extra,
+            *self._identity,
+            f"CSeq: {cseq} {method}",
+            f"User-Agent: {USER_AGENT}",
+            *_lines(extra),
         ]
         if method in ("INVITE", "UPDATE"):
-            headers.append(("Contact", bracketed(self._spec.contact)))
+            lines.append(f"Contact: {bracketed(self._spec.contact)}")
         if body:
-            headers.append(("Content-Type", "application/sdp"))
-        return Request(method, uri, headers, body), hop
+            lines.append("Content-Type: application/sdp")
+        return Written(method, uri, lines, body, cseq=cseq, branch=branch), hop
+
+
+def _lines(headers: Headers) -> list[str]:
+    return [f"{name}: {value}" for name, value in headers]
+
+
+def _way(state: DialogState) -> tuple[str, list[str], Hop]:
+    """The Request-URI, the Route headers and the hop of the requests in a dialog."""
+    uri, route = routed(state.remote_target, state.route_set)
+    first = state.route_set[0] if state.route_set else state.remote_target
+    return uri, _lines(route), hop_to(first, state.hop)
+
+
+class Branches:
+    """The branches of one call's requests (§8.1.1.7): random for the call, and counted within it."""
+
+    __slots__ = ("_count", "_of_call", "_random")
+
+    def __init__(self, random: Random) -> None:
+        self._random = random
+        self._of_call = ""
+        self._count = 0
+
+    def next(self) -> str:
+        """One that nobody else has."""
+        self._of_call = self._of_call or f"{self._random.getrandbits(96):024x}"
+        self._count += 1
+        return f"{self._of_call}{self._count}"
 
 
 class Early:
     """The dialogs of what rings, `limit` at most (§12.1). One is made when it is used: most never are."""
+
+    __slots__ = ("_limit", "_rang", "_spec", "_used")
 
     def __init__(self, spec: CallSpec, limit: int) -> None:
         self._spec = spec

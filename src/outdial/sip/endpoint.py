@@ -22,9 +22,9 @@ import structlog
 
 from outdial.errors import SwitchError
 from outdial.sip.connection import Stream
+from outdial.sip.framing import Malformed
 from outdial.sip.message import (
     BadRequest,
-    Malformed,
     ParseError,
     Request,
     Response,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from outdial.sip.fields import (
@@ -29,15 +29,14 @@ from outdial.sip.fields import (
 
 __all__ = [
     "BadRequest",
-    "Malformed",
     "Message",
     "NameAddr",
     "ParseError",
     "Request",
     "Response",
-    "StreamParser",
     "Uri",
     "Via",
+    "Written",
     "canonical",
     "parse",
     "parse_name_addrs",
@@ -49,9 +48,16 @@ MAX_BODY: Final = 256 * 1024
 """Bytes of a head and of a body."""
 MAX_HEADERS: Final = 200
 
+_BRIEF: Final = 2048
+"""Characters of a head whose lines are remembered: most of them come again with the next message."""
+
+_REMEMBERED: Final = 4096
+"""Lines, and values of Via, From and To: the calls that ring."""
+
 Header = tuple[str, str]
 
 _MANDATORY = ("Via", "From", "To", "Call-ID", "CSeq")
+_METHODS = frozenset(("INVITE", "ACK", "BYE", "CANCEL", "OPTIONS", "UPDATE"))
 _ONCE = frozenset(("From", "To", "Call-ID", "CSeq", "Max-Forwards"))
 _LISTS = frozenset(
     ("Via", "Route", "Record-Route", "Contact", "Allow", "Supported", "Require", "Unsupported")
@@ -61,7 +67,6 @@ _TOKEN = re.compile(f"{TOKEN}++")
 _FOLD = re.compile(r"\r\n[ \t]++")
 _CSEQ = re.compile(f"([0-9]{{1,10}})[ \t]++({TOKEN}++)")
 _STATUS = re.compile(r"([1-6][0-9][0-9])(?: (.*))?", re.DOTALL)
-_VISIBLE = re.compile(r"[!-~]++")
 _GMT = re.compile(r"[A-Za-z]{3}, [0-9]{2} [A-Za-z]{3} [0-9]{4} [0-9:]{8} GMT")
 _BLANKED = str.maketrans("\r\n\0", "   ")
 _LENGTH = re.compile(r"[0-9]{1,10}")
@@ -82,12 +87,15 @@ class Message:
     the headers before, not after.
     """
 
-    __slots__ = ("_cseq", "_from", "_names", "_to", "_via", "body", "headers")
+    __slots__ = ("_branch", "_cseq", "_from", "_tags", "_to", "_via", "body", "headers")
 
     def __init__(self, headers: Iterable[Header] = (), body: bytes = b"") -> None:
-        self.headers: list[Header] = [(NAMES.get(name) or canonical(name), value) for name, value in headers]
+        self.headers: list[Header] = (
+            [(NAMES.get(name) or canonical(name), value) for name, value in headers] if headers else []
+        )
         self.body = body
-        self._names: tuple[str | None, str | None, str | None] | None = None  # branch and tags, once read
+        self._branch: str | None = None
+        self._tags: tuple[str | None, str | None] | None = None  # of From and To, once read
         self._via: Via | None = None
         self._from: NameAddr | None = None
         self._to: NameAddr | None = None
@@ -107,9 +115,9 @@ class Message:
         Lists of Via, Route, Record-Route, Contact, Allow, Supported, Require and Unsupported are split at
         their commas; others are not. Raises `ParseError` where a list cannot be split.
         """
-        name = canonical(name)
+        name = NAMES.get(name) or canonical(name)
         values = [value for known, value in self.headers if known == name]
-        if name in _LISTS:
+        if values and name in _LISTS:
             return [element for value in values for element in split_list(value)]
         return values
 
@@ -122,10 +130,7 @@ class Message:
     def cseq(self) -> tuple[int, str]:
         """Number and method."""
         if self._cseq is None:
-            match = _CSEQ.fullmatch(self._need("CSeq"))
-            if match is None or int(match[1]) >= 2**31:
-                raise ParseError("CSeq: not a number under 2^31 and a method")
-            self._cseq = int(match[1]), match[2]
+            self._cseq = _numbered(self._need("CSeq"))
         return self._cseq
 
     @property
@@ -152,17 +157,17 @@ class Message:
     @property
     def branch(self) -> str | None:
         """The branch of the topmost Via."""
-        return self._names[0] if self._names else branch_of(self._need("Via"))
+        return self._branch or branch_of(self._need("Via"))
 
     @property
     def from_tag(self) -> str | None:
         """The tag of From."""
-        return self._names[1] if self._names else tag_of(self._need("From"))
+        return self._tags[0] if self._tags else tag_of(self._need("From"))
 
     @property
     def to_tag(self) -> str | None:
         """The tag of To."""
-        return self._names[2] if self._names else tag_of(self._need("To"))
+        return self._tags[1] if self._tags else tag_of(self._need("To"))
 
     @property
     def contact(self) -> NameAddr | None:
@@ -182,14 +187,17 @@ class Message:
         Raises `ValueError` where a value holds CR, LF or NUL, or a name or the start line is malformed:
         nobody's data may become a header of its own.
         """
-        lines = [self._start_line()]
-        for name, value in self.headers:
-            if name not in NAMES and not _TOKEN.fullmatch(name):
-                raise ValueError("header name: not a token")
-            if name != "Content-Length":
-                lines.append(f"{name}: {value}")
-        head = "\r\n".join(lines)
-        breaks = len(lines) - 1
+        return self._write(
+            [
+                f"{name}: {value}"
+                for name, value in self.headers
+                if (name in NAMES or named(name)) and name != "Content-Length"
+            ]
+        )
+
+    def _write(self, lines: list[str]) -> bytes:
+        head = "\r\n".join((self._start_line(), *lines))
+        breaks = len(lines)
         if head.count("\r") != breaks or head.count("\n") != breaks or "\0" in head:
             raise ValueError("header or start line: a value holds CR, LF or NUL")
         encoded = head.encode("utf-8", "surrogateescape")
@@ -216,12 +224,44 @@ class Request(Message):
         self.uri = uri
 
     def _start_line(self) -> str:
-        if not (_TOKEN.fullmatch(self.method) and _VISIBLE.fullmatch(self.uri)):
+        visible = self.uri.isascii() and self.uri.isprintable() and self.uri and " " not in self.uri
+        if not (visible and (self.method in _METHODS or _TOKEN.fullmatch(self.method))):
             raise ValueError("request line: the method is no token, or the URI not printable ASCII")
         return f"{self.method} {self.uri} SIP/2.0"
 
     def __repr__(self) -> str:
         return f"<Request {self.method}>"
+
+
+class Written(Request):
+    """A request of ours, written at once and kept as bytes: its headers are read only if they are asked for.
+
+    `lines` are "Name: value", without Content-Length. Raises `ValueError`, as `to_bytes` does.
+    """
+
+    __slots__ = ("_bytes", "_read")
+
+    def __init__(
+        self, method: str, uri: str, lines: list[str], body: bytes, *, cseq: int, branch: str
+    ) -> None:
+        self.method, self.uri, self.body = method, uri, body
+        self._cseq, self._branch = (cseq, method), branch
+        self._tags = self._via = self._from = self._to = None
+        self._read: list[Header] | None = None
+        self._bytes = self._write(lines)
+
+    @property
+    def headers(self) -> list[Header]:  # type: ignore[override]
+        """Its headers, which stay as they are."""
+        if self._read is None:
+            head = self._bytes[: self._bytes.index(b"\r\n\r\n")].decode("utf-8", "surrogateescape")
+            fields = (line.partition(": ") for line in head.split("\r\n")[1:-1])
+            self._read = [(name, value) for name, _, value in fields]
+        return self._read
+
+    def to_bytes(self) -> bytes:
+        """What was written."""
+        return self._bytes
 
 
 class Response(Message):
@@ -249,7 +289,7 @@ def parse(data: bytes) -> Request | Response:
     end = data.find(b"\r\n\r\n", 0, MAX_HEAD + 4)
     if end < 0:
         raise ParseError("head: no empty line within 64 KiB")
-    head = _Head(data[:end])
+    head = Head(data[:end])
     body = data[end + 4 :]
     try:
         length = head.content_length()
@@ -262,14 +302,15 @@ def parse(data: bytes) -> Request | Response:
     return head.message(body[:length])
 
 
-class _Head:
+class Head:
     """A start line and its headers, split but not judged; `fault` is the first thing wrong with them."""
 
-    __slots__ = ("fault", "first", "headers", "start")
+    __slots__ = ("brief", "fault", "first", "headers", "start")
 
     def __init__(self, head: bytes) -> None:
         text = head.decode("utf-8", "surrogateescape")
         self.fault = ""
+        self.brief = len(text) <= _BRIEF
         breaks = text.count("\r\n")
         if text.count("\r") != breaks or text.count("\n") != breaks:
             self.fault = "head: CR or LF alone"
@@ -279,17 +320,11 @@ class _Head:
         if breaks > MAX_HEADERS:
             raise ParseError("head: over 200 headers")
         self.start, *lines = text.split("\r\n")
-        self.headers: list[Header] = []
-        self.first: dict[str, str] = {}  # the first value of each
-        for line in lines:
-            name, colon, value = line.partition(":")
-            known = NAMES.get(name) or _name(name)
-            if colon and known:
-                value = value.strip(" \t")
-                self.headers.append((known, value))
-                self.first.setdefault(known, value)
-            else:
-                self.fault = self.fault or "head: a line is no header"
+        read = _remembered_field if self.brief else _field
+        self.headers = [field for line in lines if (field := read(line)) is not None]
+        if len(self.headers) < len(lines):
+            self.fault = self.fault or "head: a line is no header"
+        self.first = dict(reversed(self.headers))  # the first value of each
 
     def content_length(self) -> int | None:
         """What Content-Length says, or None where it is missing. Raises `ParseError`."""
@@ -299,11 +334,9 @@ class _Head:
         another = len(self.first) < len(self.headers) and any(
             name == "Content-Length" and other != value for name, other in self.headers
         )
-        if another or not _LENGTH.fullmatch(value):
+        if another:
             raise ParseError("Content-Length: not one number")
-        if int(value) > MAX_BODY:
-            raise ParseError("body: over 256 KiB")
-        return int(value)
+        return _length(value)
 
     def blame(self, fault: ParseError) -> ParseError:
         """The same fault, with the request as far as it can be read."""
@@ -324,7 +357,7 @@ class _Head:
         try:
             if self.fault:
                 raise ParseError(self.fault)
-            _check(message, self.first)
+            _check(message, self.first, brief=self.brief)
         except ParseError as error:
             raise self.blame(error) from None
         return message
@@ -332,7 +365,7 @@ class _Head:
     def _start(self) -> Request | Response:
         first, _, rest = self.start.partition(" ")
         if first.upper() == "SIP/2.0":
-            return _status_line(rest)
+            return Response(*_status_line(rest))
         uri, _, version = rest.partition(" ")
         if not _TOKEN.fullmatch(first) or version.upper() != "SIP/2.0":
             raise ParseError("start line: neither METHOD URI SIP/2.0 nor SIP/2.0 STATUS REASON")
@@ -341,22 +374,59 @@ class _Head:
         return Request(first, uri)
 
 
+def _field(line: str) -> Header | None:
+    """The canonical name and the value of a line, or None: it is no header."""
+    name, colon, value = line.partition(":")
+    known = NAMES.get(name) or _name(name)
+    return (known, value.strip(" \t")) if colon and known else None
+
+
+_remembered_field = lru_cache(_REMEMBERED)(_field)
+_remembered_tag = lru_cache(_REMEMBERED)(tag_of)
+_remembered_branch = lru_cache(_REMEMBERED)(branch_of)
+
+
 def _name(name: str) -> str:
     name = name.rstrip(" \t")
     return canonical(name) if _TOKEN.fullmatch(name) else ""
 
 
-def _status_line(rest: str) -> Response:
+def named(name: str) -> str:
+    """The canonical name of a header that is to be written. Raises `ValueError` where it is no token."""
+    if not _TOKEN.fullmatch(name):
+        raise ValueError("header name: not a token")
+    return canonical(name)
+
+
+@lru_cache(128)
+def _length(value: str) -> int:
+    if not _LENGTH.fullmatch(value):
+        raise ParseError("Content-Length: not one number")
+    if int(value) > MAX_BODY:
+        raise ParseError("body: over 256 KiB")
+    return int(value)
+
+
+@lru_cache(128)
+def _numbered(value: str) -> tuple[int, str]:
+    match = _CSEQ.fullmatch(value)
+    if match is None or int(match[1]) >= 2**31:
+        raise ParseError("CSeq: not a number under 2^31 and a method")
+    return int(match[1]), match[2]
+
+
+@lru_cache(128)
+def _status_line(rest: str) -> tuple[int, str]:
     match = _STATUS.fullmatch(rest)
     if match is None:
         raise ParseError("status line: no status from 100 to 699")
     reason = match[2] or ""
     if not reason.isprintable():
         reason = "".join(char if char.isprintable() else "\ufffd" for char in reason)
-    return Response(int(match[1]), reason)
+    return int(match[1]), reason
 
 
-def _check(message: Request | Response, first: dict[str, str]) -> None:
+def _check(message: Request | Response, first: dict[str, str], *, brief: bool) -> None:
     """The headers without which there is no transaction and no dialog, each there and well formed."""
     if len(first) < len(message.headers):
         names = [name for name, _ in message.headers]
@@ -366,10 +436,12 @@ def _check(message: Request | Response, first: dict[str, str]) -> None:
     for name in _MANDATORY:
         if not first.get(name):
             raise ParseError(f"{name}: missing or empty")
-    message._names = branch_of(first["Via"]), tag_of(first["From"]), tag_of(first["To"])
-    _, method = message.cseq
+    branch, tag = (_remembered_branch, _remembered_tag) if brief else (branch_of, tag_of)
+    message._branch = branch(first["Via"])
+    message._tags = tag(first["From"]), tag(first["To"])
+    message._cseq = _numbered(first["CSeq"])
     if isinstance(message, Request):
-        _check_request(message, method)
+        _check_request(message, message._cseq[1])
 
 
 def _check_request(request: Request, method: str) -> None:
@@ -381,77 +453,6 @@ def _check_request(request: Request, method: str) -> None:
     date = request.get("Date")
     if date is not None and not _GMT.fullmatch(date):
         raise ParseError("Date: not in the form of RFC 1123, GMT")
-
-
-@dataclass(frozen=True, slots=True)
-class Malformed:
-    """A message of a stream that is at fault while its framing is not.
-
-    `request` is what could be read of a request, enough to refuse it with 400, or None.
-    """
-
-    request: Request | None
-    reason: str
-
-
-class StreamParser:
-    """Cuts the bytes of a TCP or TLS connection into messages, by Content-Length (RFC 3261 §18.3)."""
-
-    def __init__(self) -> None:
-        self._buffer = bytearray()
-        self._searched = 0
-        self._head: _Head | None = None
-        self._length = 0
-        self._broken: ParseError | None = None
-
-    def feed(self, data: bytes) -> list[Request | Response | Malformed]:
-        """Take what came; the messages that are complete now. CRLF between messages is a keep-alive.
-
-        Raises `ParseError` where the stream cannot be resynchronised: the connection is to be closed. What
-        came complete before the break is returned first, and the next feed, even of nothing, raises.
-        """
-        self._buffer += data
-        complete: list[Request | Response | Malformed] = []
-        try:
-            while self._broken is None and (message := self._next()) is not None:
-                complete.append(message)
-        except ParseError as error:
-            self._broken = error
-        if self._broken is not None and not complete:
-            raise self._broken
-        return complete
-
-    def _next(self) -> Request | Response | Malformed | None:
-        if self._head is None:
-            self._head = self._read_head()
-        if self._head is None or len(self._buffer) < self._length:
-            return None
-        body = bytes(self._buffer[: self._length])
-        del self._buffer[: self._length]
-        head, self._head = self._head, None
-        try:
-            return head.message(body)
-        except BadRequest as error:
-            return Malformed(error.request, str(error))
-        except ParseError as error:
-            return Malformed(None, str(error))
-
-    def _read_head(self) -> _Head | None:
-        while self._buffer.startswith(b"\r\n"):
-            del self._buffer[:2]
-        end = self._buffer.find(b"\r\n\r\n", self._searched, MAX_HEAD + 4)
-        if end < 0:
-            if len(self._buffer) >= MAX_HEAD + 4:
-                raise ParseError("head: no empty line within 64 KiB")
-            self._searched = max(0, len(self._buffer) - 3)
-            return None
-        head = _Head(bytes(self._buffer[:end]))
-        length = head.content_length()
-        if length is None:
-            raise ParseError("Content-Length: missing, which a stream cannot do without")
-        del self._buffer[: end + 4]
-        self._searched, self._length = 0, length
-        return head
 
 
 def response_to(

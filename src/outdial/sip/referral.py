@@ -27,6 +27,8 @@ class Referral:
     the far end says how long its subscription lasts. The one who asked bounds the whole.
     """
 
+    __slots__ = ("_after", "_given_up", "_notified", "_refer_to", "_spec", "_until", "_waiting")
+
     def __init__(self, spec: CallSpec) -> None:
         self._spec = spec
         self._refer_to = ""

@@ -29,6 +29,8 @@ class Due(Enum):
 class SessionTimer:
     """The interval of one session and who refreshes it. `wanted` seconds are offered; 0 offers no timer."""
 
+    __slots__ = ("_end", "_min_se", "_refresh", "interval", "ours", "wanted")
+
     def __init__(self, wanted: int) -> None:
         self.wanted = wanted
         self.ours = False  # we are the refresher
@@ -132,7 +134,7 @@ class SessionTimer:
 
 
 def _seconds(value: str | None) -> int | None:
-    match = _EXPIRES.fullmatch(value or "")
+    match = _EXPIRES.fullmatch(value) if value else None
     return int(match[1]) if match else None
 
 

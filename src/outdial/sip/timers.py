@@ -5,8 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from heapq import heappop, heappush
-from itertools import count
 from typing import Final
+
+_SLOTS: Final = 32
+"""Slots of a second: what is due within one is looked at together, at its end, so up to 32 ms late."""
+
+_ROUNDED: Final = 0.001
+"""Seconds: uvloop rounds its timers to milliseconds, and may ring before the end of a slot."""
 
 _STALLED: Final = 1.0
 """Seconds: who was stopped for so long may have been overtaken by another engine, and learns that first."""
@@ -24,8 +29,8 @@ class Timers:
     def __init__(self, look: Callable[[str, float, float], None]) -> None:
         """`look` gets the Call-ID, the time it was set for, and now."""
         self._look = look
-        self._due: list[tuple[float, int, str]] = []
-        self._order = count()
+        self._due: list[int] = []  # the slots of `_slots`, a heap
+        self._slots: dict[int, list[tuple[float, str]]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._armed = float("inf")
         self._held = False
@@ -44,8 +49,14 @@ class Timers:
 
     def set(self, at: float, call_id: str) -> None:
         """Look at it at this time; what was set before stays set."""
-        heappush(self._due, (at, next(self._order), call_id))
-        if at < self._armed and not self._held:
+        slot = int(at * _SLOTS) + 1
+        waiting = self._slots.get(slot)
+        if waiting is not None:
+            waiting.append((at, call_id))
+            return
+        self._slots[slot] = [(at, call_id)]
+        heappush(self._due, slot)
+        if slot / _SLOTS < self._armed and not self._held:
             self._arm()
 
     def go_on(self, stalls: int) -> None:
@@ -60,7 +71,7 @@ class Timers:
         if self._timer is not None:
             self._timer.cancel()
         if self._due:
-            self._armed = max(self._due[0][0], self._loop.time())
+            self._armed = max(self._due[0] / _SLOTS + _ROUNDED, self._loop.time())
             self._timer = self._loop.call_at(self._armed, self._ring)
 
     def _ring(self) -> None:
@@ -69,8 +80,8 @@ class Timers:
             self.stalls, self._held = self.stalls + 1, True
             return
         self._armed = float("inf")
-        while self._due and self._due[0][0] <= now:
-            at, _, call_id = heappop(self._due)
-            self._look(call_id, at, now)
-        if self._due and self._due[0][0] < self._armed:
+        while self._due and self._due[0] / _SLOTS <= now:
+            for at, call_id in self._slots.pop(heappop(self._due)):
+                self._look(call_id, at, now)
+        if self._due and self._due[0] / _SLOTS < self._armed:
             self._arm()

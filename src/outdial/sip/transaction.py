@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from enum import StrEnum
-from typing import Final, Protocol
+from typing import Final
 
 from outdial.sip.message import Request, Response
 from outdial.sip.words import T1, T2, T4, Effect, Hop, Transmit
@@ -46,7 +46,7 @@ class Timers:
     def set(self, name: str, at: float) -> None:
         """Let `name` be due at `at`, whatever it was before."""
         self._at[name] = at
-        self.earliest = min(self._at.values())
+        self.earliest = at if len(self._at) == 1 else min(self._at.values())
 
     def stop(self) -> None:
         """Forget all."""
@@ -59,7 +59,7 @@ class Timers:
             return None
         name = min(self._at, key=self._at.__getitem__)
         del self._at[name]
-        self.earliest = min(self._at.values(), default=None)
+        self.earliest = min(self._at.values()) if self._at else None
         return name
 
     def wake_at(self) -> float | None:
@@ -67,19 +67,10 @@ class Timers:
         return self.earliest
 
 
-class Waking(Protocol):
-    """What has something to do at some time."""
-
-    def wake_at(self) -> float | None:
-        """When that is."""
-        ...
-
-
-def earliest(sources: Iterable[Waking]) -> float | None:
-    """When the first of these has something to do."""
+def earliest(times: Iterable[float | None]) -> float | None:
+    """The first of these times; None is never."""
     found = None
-    for source in sources:
-        at = source.wake_at()
+    for at in times:
         if at is not None and (found is None or at < found):
             found = at
     return found
@@ -104,6 +95,8 @@ def _nobody(answer: Response | int, now: float) -> list[Effect]:
 class ClientTransaction:
     """What INVITE and the other methods share."""
 
+    __slots__ = ("_branch", "_cseq", "_interval", "_then", "_transmit", "hop", "request", "state", "timers")
+
     def __init__(self, request: Request, hop: Hop, then: Then) -> None:
         self.request = request
         self.hop = hop
@@ -113,10 +106,11 @@ class ClientTransaction:
         self._interval = T1
         self._transmit = Transmit(request.to_bytes(), hop)
         self._branch = request.branch
+        self._cseq = request.cseq
 
     def matches(self, response: Response) -> bool:
         """§17.1.3: the branch of the topmost Via and the method, and for certainty the number."""
-        return response.branch == self._branch and response.cseq == self.request.cseq
+        return response.branch == self._branch and response.cseq == self._cseq
 
     def wake_at(self) -> float | None:
         """When `poll` has something to do."""
@@ -161,6 +155,8 @@ class InviteTransaction(ClientTransaction):
     After timer B it stays for another 32 s: an answer that comes late is told, because the far end rings or
     is connected, and must be relieved of that.
     """
+
+    __slots__ = ("_timer_b",)
 
     def __init__(self, request: Request, hop: Hop, then: Then, timer_b: float = TIMEOUT) -> None:
         super().__init__(request, hop, then)
@@ -237,6 +233,8 @@ class InviteTransaction(ClientTransaction):
 class NonInviteTransaction(ClientTransaction):
     """§17.1.2. Only its final response is told. `timer_f` seconds bound the wait for it."""
 
+    __slots__ = ("_timer_f",)
+
     def __init__(self, request: Request, hop: Hop, then: Then, timer_f: float = TIMEOUT) -> None:
         super().__init__(request, hop, then)
         self._timer_f = timer_f
@@ -293,6 +291,8 @@ class NonInviteTransaction(ClientTransaction):
 class ClientTransactions:
     """The client transactions of one call."""
 
+    __slots__ = ("_open", "_relieving")
+
     def __init__(self) -> None:
         self._open: list[InviteTransaction | NonInviteTransaction] = []
         self._relieving: list[NonInviteTransaction] = []
@@ -313,12 +313,19 @@ class ClientTransactions:
 
     def match(self, response: Response) -> InviteTransaction | NonInviteTransaction | None:
         """The one that a response belongs to."""
-        return next((one for one in self._open if one.matches(response)), None)
+        for one in self._open:
+            if one.matches(response):
+                return one
+        return None
 
     def poll(self, now: float) -> list[Effect]:
         """Do what is due, and forget what is over."""
-        effects = [effect for one in list(self._open) for effect in one.poll(now)]
-        self._open = [one for one in self._open if not one.over]
+        effects: list[Effect] = []
+        for one in tuple(self._open):
+            due = one.timers.earliest
+            if due is not None and due <= now:
+                effects += one.poll(now)
+        self._open = [one for one in self._open if one.state is not State.TERMINATED]
         return effects
 
     def fail(self, hop: Hop, now: float) -> list[Effect]:
@@ -339,8 +346,7 @@ class ClientTransactions:
 
     def wake_at(self) -> float | None:
         """When `poll` has something to do."""
-        ends = [at for one in self._open if (at := one.timers.earliest) is not None]
-        return min(ends, default=None)
+        return earliest([one.timers.earliest for one in self._open])
 
     @property
     def over(self) -> bool:
@@ -354,6 +360,8 @@ class ServerTransactions:
     A final answer to INVITE is resent until its ACK: a 2xx over any transport (§13.3.1.4), others over UDP
     (§17.2.1).
     """
+
+    __slots__ = ("_kept", "_unacked")
 
     def __init__(self) -> None:
         self._kept: dict[tuple[str | None, str], tuple[Transmit, float]] = {}

@@ -80,6 +80,8 @@ Ended = Callable[[Request, float], list[Effect]]
 class Serving:
     """Answers the far end's requests. It knows nothing of its call, so that nothing of both outlives them."""
 
+    __slots__ = ("_awaits_answer", "_described", "_referral", "_session", "_spec", "answers", "offering")
+
     def __init__(self, spec: CallSpec, session: SessionTimer, referral: Referral) -> None:
         self.answers = ServerTransactions()
         self.offering = True  # an offer of ours waits for its answer
