@@ -144,7 +144,8 @@ class Trial:
         `calls`: before the next blow a call has to leave as well.
         """
         self.ready(calls=calls)
-        serving = [one for one in target.tree()[1:] if _serves(title_of(one.pid))]
+        wait_for(lambda: sessions(target), 60, "nobody is served")
+        serving = sessions(target)
         busy = [one for one in serving if "idle" not in title_of(one.pid)]
         chance.choice(busy or serving).signal(signal.SIGKILL)
         wait_for(lambda: not any(one.alive() for one in serving), 20, "the others live on")
@@ -168,6 +169,11 @@ class Trial:
         """Attempts whose call left while there was no database."""
         sent = [(order["attempt"], datetime.fromisoformat(order["at"])) for order in self.log.look().orders]
         return [one for one, at in sent for down, up in self.away if down + STILL_SENDS < at < up]
+
+
+def sessions(target: Target) -> list[Process]:
+    """The processes that serve somebody."""
+    return [one for one in target.tree()[1:] if _serves(title_of(one.pid))]
 
 
 def takes_writes(dsn: str) -> bool:

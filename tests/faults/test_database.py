@@ -84,8 +84,10 @@ def test_twenty_stops_and_ten_kills_of_a_foreign_postgresql(
         strike(one, Foreign(foreign, away=(0.0, 0.5, 0.0, 5.5, 0.0, 1.5)), stops=20, kills=10)
         found = outcome(one)
     noted = fates(place)
-    assert found.adds.outcomes[CUT] >= 1, "no fate was unknown: nothing is proved"
-    assert noted["unknown"] >= 1
+    assert noted["unknown"] >= 1, "no fate was unknown: nothing is proved"
+    assert found.adds.outcomes[CUT] >= 1
+    assert found.adds.kept >= 1, "none without an answer was kept"
+    assert found.adds.absent >= 1, "all without an answer were kept"
 
 
 @pytest.mark.long
