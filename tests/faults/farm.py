@@ -60,8 +60,8 @@ class Farm:
         return Counter(line["kind"] for line in self.lines("connection"))
 
     def taken(self) -> Counter[str]:
-        """How often each result was answered 200 by one that is healthy."""
-        good = [one for one in self.lines("over") if one["kind"] == "healthy" and one["status"] == 200]
+        """How often each result came to one that is healthy: it answers 200 once that is in its log."""
+        good = [one for one in self.lines("request") if one["kind"] == "healthy"]
         return Counter(result for one in good for result in one["ids"])
 
     def recover(self) -> None:

@@ -57,6 +57,7 @@ class Answer:
 
     def __init__(self, writer: asyncio.StreamWriter) -> None:
         self._writer = writer
+        writer.transport.set_write_buffer_limits(0)  # what has been said is in the system's hands
         self.sent = 0
         self.status = 0
 

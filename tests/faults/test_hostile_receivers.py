@@ -203,7 +203,7 @@ def undelivered(server: Server) -> list[dict[str, str]]:
 
 def recovers(server: Server, farm: Farm, size: Size) -> None:
     """Every result is with its receiver once it is healthy; again at most what a timeout hid."""
-    timeouts = sum(line["cut"] for line in farm.lines("over") if line["kind"] in SILENT_KINDS)
+    timeouts = sum(line["cut"] for line in farm.lines("over") if line["kind"] in {*SILENT_KINDS, "healthy"})
     farm.recover()
     wait_for(lambda: not outbox_after_ten_minutes(server), 120, "not all is delivered", every=0.5)
     taken = farm.taken()

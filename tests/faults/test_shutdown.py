@@ -33,6 +33,9 @@ T1 = 0.5
 """Seconds after which an INVITE that was lost on its way comes again (RFC 3261 §17.1.1.2)."""
 
 END_WITHIN = 30.0
+ROUNDS = 6
+"""Starts that are interrupted, each in a sixth of the time that a start takes."""
+
 NUMBERS = 160
 """Of each round; a call a fortieth of a second."""
 
@@ -189,9 +192,9 @@ def test_sigterm_while_it_starts(serve: Serve) -> None:
     whole = time.monotonic() - began
     assert server.stop() == 0
     chance, ends = random.Random(SEED), []
-    for nth in range(12):
+    for nth in range(ROUNDS):
         server.start(wait=False)
-        time.sleep((nth + chance.random()) / 12 * whole)
+        time.sleep((nth + chance.random()) / ROUNDS * whole)
         tree = server.tree()
         server.terminate()
         began = time.monotonic()
@@ -200,7 +203,7 @@ def test_sigterm_while_it_starts(serve: Serve) -> None:
     print(f"seed {SEED}: (exit status, seconds, processes) {ends}")
     assert all(took <= END_WITHIN for _, took, _ in ends)
     assert {status for status, _, _ in ends} <= {0, -signal.SIGTERM}
-    assert sum(n > 1 for _, _, n in ends) >= 4, "nothing had been started: nothing is proved"
+    assert sum(n > 1 for _, _, n in ends) >= 3, "nothing had been started: nothing is proved"
     server.start()
     assert server.stop() == 0
 
