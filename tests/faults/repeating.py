@@ -121,12 +121,20 @@ def held(dsn: str, campaign: int) -> Iterator[None]:
 
 
 def repeated(
-    server: Server, client: Client, campaign: int, chance: random.Random, roles: Sequence[str], *, keyed: bool
+    server: Server,
+    client: Client,
+    campaign: int,
+    chance: random.Random,
+    roles: Sequence[str],
+    *,
+    keyed: bool,
+    early: bool,
 ) -> Round:
     """One add by all clients at once, and a kill -9 of these roles around its COMMIT.
 
-    The campaign's row is held until all have sent; up to 20 ms after it is let go they are killed. `keyed`:
-    each client signs for itself, under one Idempotency-Key; else all send the same bytes.
+    The campaign's row is held until all have sent; up to 20 ms after it is let go they are killed. `early`:
+    while their statements wait for it, which then end with nobody there to hear. `keyed`: each client signs
+    for itself, under one Idempotency-Key; else all send the same bytes.
     """
     entries = chance.randint(1, 20)
     body = {"callDataList": [{"called": f"7{campaign}{n:02d}"} for n in range(entries)]}
@@ -147,14 +155,27 @@ def repeated(
                 for each in told
             ]
             wait_for(lambda: all(each.sent for each in told), WITHIN, "not all were sent")
-        time.sleep(chance.uniform(0, 0.02))
-        killed = time.monotonic()
-        for process in server.of(*roles) if roles else ():
-            process.signal(signal.SIGKILL)
+            if early:
+                wait_for(lambda: server.rows(_WAITING), WITHIN, "no statement waits for the row")
+                killed = _kill(server, roles)
+        if not early:
+            time.sleep(chance.uniform(0, 0.02))
+            killed = _kill(server, roles)
         for each in work:
             each.result()
     firsts = CLIENTS if "backend" in roles else 1
     return _judged(server, campaign, entries, told, killed, firsts)
+
+
+_WAITING = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+
+
+def _kill(server: Server, roles: Sequence[str]) -> float:
+    """When."""
+    killed = time.monotonic()
+    for process in server.of(*roles):
+        process.signal(signal.SIGKILL)
+    return killed
 
 
 def _judged(

@@ -31,7 +31,8 @@ def rounds_of(server: Server, client: Client, count: int, *, until_a_fault: bool
     found: list[Round] = []
     for nth, campaign in enumerate(make_campaigns(server, count)):
         roles = ROLES[nth // 2 % 2]
-        found.append(repeated(server, client, campaign, chance, roles, keyed=bool(nth % 2)))
+        kind = {"keyed": bool(nth % 2), "early": nth % 4 == 1}
+        found.append(repeated(server, client, campaign, chance, roles, **kind))
         if until_a_fault and found[-1].fault:
             break
     return found
@@ -81,6 +82,7 @@ def test_one_add_32_times_through_kills_has_one_effect(serve: Serve) -> None:
     found = rounds_of(server, client, 4)
     proves(found)
     assert sum(one.under_way > 0 for one in found) >= 2, "the kills came too late: nothing is proved"
+    assert sum(one.kept_unheard for one in found) >= 1, "no kill fell between effect and answer"
     same_answer_after_the_death_of_everything(server, client)
 
 
