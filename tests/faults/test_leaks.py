@@ -46,6 +46,7 @@ class Life:
     """What a server was told, and what it said outside its data folder."""
 
     place: Path
+    source: Path | None = None
     secrets: list[bytes] = field(default_factory=list)
     numbers: list[str] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
@@ -149,7 +150,7 @@ class Hand:
         """A command; its stdout. `shows` false: it prints what it is asked for, numbers or a secret."""
         place = {"OUTDIAL_DATA": str(self.server.data), "OUTDIAL_URL": self.server.url}
         signer = {"OUTDIAL_AK": self.key.ak, "OUTDIAL_SK": self.key.secret, "OUTDIAL_VDN": str(VDN)}
-        status, out, said = outdial(*words, **place, **signer)
+        status, out, said = outdial(*words, source=self.life.source, **place, **signer)
         self.life.said += [said, out] if shows else [said]
         self.life.refused += status != 0
         return out
@@ -216,7 +217,7 @@ def go_wrong(hand: Hand) -> None:
 
 def lived(place: Path, many_secrets: int, many_numbers: int, source: Path | None = None) -> Life:
     """A whole life of a server, ended."""
-    life = Life(place)
+    life = Life(place, source)
     life.deal(many_numbers)
     port, metrics = free_port(), free_port()
     settings = over_sip() | {"metrics_listen": f"127.0.0.1:{metrics}", "log_level": "debug"}
