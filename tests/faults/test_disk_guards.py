@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from serving import Mutate
-from test_disk import survives, through_a_full_log
+from test_disk import survives, through_a_full_log, through_a_full_tmpdir
 from test_fault_guards import ANSWERED_BEFORE, STATEMENT
 from test_io_errors import survives_failures
 from test_leaks import lived, numbers_found, secrets_found
@@ -37,6 +37,16 @@ def test_a_log_whose_failure_goes_through_is_seen(place: Path, mutate: Mutate) -
     strict = ("logs.py", "        except OSError:\n", "        except KeyError:\n")
     with pytest.raises(AssertionError):
         through_a_full_log(place, source=mutate(strict))
+
+
+def test_counters_in_a_sparse_file_are_seen(place: Path, mutate: Mutate) -> None:
+    sparse = (
+        "metrics.py",
+        "        there = os.fstat",
+        "        os.ftruncate(descriptor, _cells.nbytes)\n        there = os.fstat",
+    )
+    with pytest.raises(AssertionError):
+        through_a_full_tmpdir(place, source=mutate(sparse))
 
 
 def test_a_number_in_the_log_is_seen(place: Path, mutate: Mutate) -> None:
