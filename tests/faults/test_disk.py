@@ -241,9 +241,12 @@ def through_a_full_tmpdir(place: Path, source: Path | None = None) -> None:
         survivors = [one for one in server.of(*ROLES) if one != engine]
         (counted,) = disk.path.glob("outdial-*/engine.metrics")
         counted.unlink()
+        supervisor = server.one("supervisor")
+        supervisor.signal(signal.SIGSTOP)  # the next engine begins when what this one held is taken
         engine.signal(signal.SIGKILL)
         wait_for(lambda: not engine.alive(), 10, "it lives on")
         disk.fill()
+        supervisor.signal(signal.SIGCONT)
         server.make_vdn(secret=SECRET)
         start_campaign(server.dsn, 20, receiver.url, per_second=20)
         all_ended(server.dsn, CarrierLog(server.carrier_log), receiver, within=30)
