@@ -416,6 +416,13 @@ async def _run(role: str, settings: Settings, ready: Callable[[], None]) -> None
     await RUNS[role](settings, stop, ready)
 
 
+def _share(file: Path) -> None:
+    try:
+        metrics.share(file)
+    except OSError as error:
+        log.warning("not counted for /metrics", file=str(file), reason=error.strerror)
+
+
 def main(arguments: Sequence[str]) -> int:
     """A process under the supervisor: `python -m outdial.compose ROLE`, settings in the environment."""
     import uvloop
@@ -427,7 +434,7 @@ def main(arguments: Sequence[str]) -> int:
     settings = load(None, os.environ)
     logs.configure(settings.log_level, role)
     if (counted := os.environ.get(metrics.METRICS_FILE)) is not None:
-        metrics.share(Path(counted))
+        _share(Path(counted))
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_run(role, settings, say_ready))

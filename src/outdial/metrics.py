@@ -7,6 +7,7 @@ process that is killed leaves what it counted, and its successor under the same 
 from __future__ import annotations
 
 import bisect
+import errno
 import mmap
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -236,11 +237,17 @@ CERTIFICATE_ENDS = LeastGauge(
 
 
 def share(file: Path) -> None:
-    """From now on count in `file`, on top of what an earlier process of this name counted there."""
+    """From now on count in `file`, on top of what an earlier process of this name counted there.
+
+    Raises `OSError`, and goes on counting for itself, when the disk has no room: a page that it could not
+    give later would end the process (SIGBUS).
+    """
     global _cells  # noqa: PLW0603  # a process has one set of cells
     descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        os.ftruncate(descriptor, _cells.nbytes)
+        there = os.fstat(descriptor).st_size
+        if (missing := _cells.nbytes - there) > 0 and os.pwrite(descriptor, bytes(missing), there) < missing:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(file))
         _cells = memoryview(mmap.mmap(descriptor, _cells.nbytes)).cast("d")
     finally:
         os.close(descriptor)

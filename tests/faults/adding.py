@@ -80,6 +80,7 @@ class Adders:
         self._session: aiohttp.ClientSession
         self._client: Client
         self.sent: list[Added] = []
+        self._ended: Counter[str] = Counter()
         self.open: set[int] = set()
         """Numbers of the requests that are under way: their first byte has been given to the system."""
 
@@ -106,6 +107,16 @@ class Adders:
     def acknowledged(self) -> int:
         """Requests that were accepted so far."""
         return sum(one.settled for one in self.sent)
+
+    def send_once_more(self) -> None:
+        """The very same bytes of a request that was accepted: the stored answer comes, nothing changes."""
+        (one,) = [one for one in self.sent if one.settled][:1]
+        self._run(lambda: self._send(one))
+        assert one.settled
+
+    def outcomes(self) -> Counter[str]:
+        """How often each outcome was so far; a request that was sent again counts each time."""
+        return Counter(self._ended)
 
     def close(self) -> None:
         self._loop.run_until_complete(self._loop.shutdown_default_executor())
@@ -166,6 +177,7 @@ class Adders:
         total = await self._post(one)
         self.open.discard(one.number)
         one.ended = time.monotonic()
+        self._ended[one.outcome] += 1
         said = {"outcome": one.outcome, "replayed": one.replayed, "total": total, "took": one.took}
         await asyncio.to_thread(self._journal.write, event="end", **facts, **said)
 

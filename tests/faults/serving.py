@@ -58,11 +58,16 @@ class Process:
 class Server:
     """A server on a data folder and on one address that it keeps over its lives."""
 
-    def __init__(self, data: Path, *, source: Path | None = None, **settings: Any) -> None:
-        """`settings` by the names of `outdial.config.Settings`; `source`: another copy of the package."""
+    def __init__(
+        self, data: Path, *, source: Path | None = None, errors: Path | None = None, **settings: Any
+    ) -> None:
+        """`settings` by the names of `outdial.config.Settings`; `source`: another copy of the package.
+
+        `errors`: where its stdout and stderr go.
+        """
         self.data = data
         self.database: str | None = settings.get("database")
-        self.errors = data.with_name("stderr.log")
+        self.errors = errors or data.with_name("stderr.log")
         self.lives = 0
         self._temporary = data.with_name("tmp")
         self._temporary.mkdir(exist_ok=True)
@@ -193,6 +198,10 @@ class Server:
     def said(self) -> str:
         """What the tree wrote to stderr and stdout so far: its last 4000 characters."""
         return self.errors.read_text(encoding="utf-8", errors="replace")[-4000:]
+
+    def said_by_postgres(self) -> str:
+        """What PostgreSQL wrote to its log so far."""
+        return (self.data / "postgres.log").read_text(encoding="utf-8", errors="replace")
 
     @property
     def dsn(self) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 
 def _tell(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    with suppress(OSError):  # a log that is full is no reason not to start
+        print(line, file=sys.stderr, flush=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,12 +51,13 @@ log = structlog.get_logger()
 
 _POLL = 0.01  # seconds between two looks at a server that starts
 _CHECK = 0.2  # seconds between two looks at a server that runs
-_SLOWEST_CHECK = 10.0  # seconds, when it dies again and again
+_SLOWEST_CHECK = 2.0  # seconds, when it dies again and again: when its disk has room, it works within 5 s
 _READY_WITHIN = 300.0  # seconds; the recovery after a kill may read gigabytes
 _JOIN_WITHIN = 30.0  # seconds that a command waits for a PostgreSQL that another process starts or makes
 _USERS_WITHIN = 60.0  # seconds that a command which started PostgreSQL waits for those that joined it
 _PROBED = 0.2  # seconds: those who ask whether the lock is held take it for an instant
 _STOP_STEPS = ((signal.SIGINT, 15.0), (signal.SIGQUIT, 6.0), (signal.SIGKILL, 10.0))  # fast, immediate, kill
+_ROOM = 32 * 1024 * 1024  # bytes: two segments of the write-ahead log; with less it may not start
 _LOG_MAX = 10_000_000  # bytes; then the log becomes postgres.log.1
 _PROTOCOL = 196608  # 3.0, "Message Formats", StartupMessage
 
@@ -201,7 +202,7 @@ class EmbeddedPostgres:
         deadline = time.monotonic() + _READY_WITHIN
         while not (_says_ready(prepared.layout.pgdata, process.pid) and answers(prepared.sockets)):
             if process.poll() is not None:
-                raise SettingError(f"PostgreSQL ended while it started: {_last_words(prepared.layout.log)}")
+                raise SettingError(f"PostgreSQL ended while it started: {_why(prepared.layout)}")
             if time.monotonic() > deadline:
                 raise SettingError(f"PostgreSQL does not answer after {_READY_WITHIN:.0f} s")
             time.sleep(_POLL)
@@ -409,6 +410,13 @@ def _open_log(path: Path) -> BinaryIO:
     if path.exists() and path.stat().st_size > _LOG_MAX:
         path.rename(path.with_name(f"{path.name}.1"))
     return os.fdopen(open_private(path, os.O_WRONLY | os.O_APPEND), "ab")
+
+
+def _why(layout: Layout) -> str:
+    """Its last words; before them the disk that is full, for then it may not have been able to say so."""
+    free = shutil.disk_usage(layout.pgdata).free
+    full = f"the disk of {layout.pgdata} is full ({free} bytes free): make room: " if free < _ROOM else ""
+    return full + _last_words(layout.log)
 
 
 def _last_words(path: Path) -> str:
