@@ -272,7 +272,8 @@ class Dialer:
         return [HangUp(call.attempt.attempt_id)]
 
     def _ended(self, call: Call, ended: Ended, now: Now) -> Settle:
-        ended = replace(ended, answered=ended.answered or call.answered_at is not None)
+        if call.answered_at is not None and not ended.answered:
+            ended = replace(ended, answered=True)
         return self._settle(
             call, disposition(ended, gave_up=call.gave_up, rang=call.ringing_at is not None), ended, now
         )

@@ -39,6 +39,7 @@ from outdial.sip.words import (
     Effect,
     Hop,
     KeyPressed,
+    Media,
     MediaMoved,
     Over,
     Progress,
@@ -117,6 +118,7 @@ class Line:
         self._hop: Hop | None = None
         self._call: Call | None = None
         self._media: MediaSession | None = None
+        self._agreed: Media | None = None
         self._talk: Talk | None = None
         self._transfer: Refer | Bridge | None = None
         self._peer: MediaSession | None = None
@@ -182,6 +184,11 @@ class Line:
             return
         self._confirmed = True
         self._desk.endpoint.perform(self._call, self._call.acknowledge(self._loop.time()))
+        if self._given_up:
+            return
+        if not self._connect():
+            self.hang_up(_PROTOCOL_ERROR)
+            return
         if self._join is not None:
             self._join(self)
             return
@@ -202,10 +209,12 @@ class Line:
         self._talk.begin()
 
     def hang_up(self, cause: int | None = None) -> None:
-        """Cancel or release the call."""
+        """Cancel or release the call. Nothing is sent or heard after our BYE (RFC 3261 §15.1.1)."""
         self._given_up = True
         if self._call is not None and not self.over:
             self._desk.endpoint.perform(self._call, self._call.hang_up(self._loop.time(), cause))
+        if self._answered_at is not None and self._media is not None:
+            self._media.close()
 
     def close(self) -> None:
         """Let go of what it holds here. Its end is not told any more."""
@@ -306,7 +315,7 @@ class Line:
             case KeyPressed(key, milliseconds):
                 self._key(key, milliseconds)
             case MediaMoved(body):
-                self._connect(body)
+                self._agree(body)
             case Referred() if isinstance(self._transfer, Refer):
                 self._transfer.hear(effect)
 
@@ -316,27 +325,38 @@ class Line:
             self._did_its_part()
             self._tell(Ringing(self._order.attempt_id))
         if body:
-            self._connect(body)
+            self._agree(body)
 
     def _accepted(self, dialog: DialogState, body: bytes) -> None:
         assert self._trunk is not None
         self._answered_at = self._loop.time()
         self._did_its_part()
-        sound = self._connect(body)
+        sound = self._agree(body)
         self._tell(Answered(self._order.attempt_id, dialog=to_text(self._trunk.name, dialog)))
         if not sound:
             self.hang_up(_PROTOCOL_ERROR)
 
-    def _connect(self, body: bytes) -> bool:
-        """Whether the far end's SDP leaves us an audio stream."""
-        assert self._media is not None
+    def _agree(self, body: bytes) -> bool:
+        """Whether the far end's SDP leaves us an audio stream. From an answer to its ACK nothing new is sent."""
         try:
-            theirs = sdp.read(body)
-            self._media.connect(replace(theirs, direction=sdp.MIRRORED[theirs.direction]))
-        except (ParseError, MediaError) as error:
-            log.warning("no audio", attempt=str(self._order.attempt_id), reason=str(error))
-            return False
+            self._agreed = _as_ours(sdp.read(body))
+        except ParseError as error:
+            return self._without_audio(error)
+        return self._connect() if self._confirmed or self._answered_at is None else True
+
+    def _connect(self) -> bool:
+        """Send to and hear what was agreed on; whether that can be had."""
+        if self._agreed is None or self._media is None or self._given_up:
+            return self._given_up
+        try:
+            self._media.connect(self._agreed)
+        except MediaError as error:
+            return self._without_audio(error)
         return True
+
+    def _without_audio(self, error: Exception) -> bool:
+        log.warning("no audio", attempt=str(self._order.attempt_id), reason=str(error))
+        return False
 
     def _key(self, key: str, milliseconds: int) -> None:
         if self._peer is not None:
@@ -405,7 +425,17 @@ class Line:
         record = self._record(trunk)
         machine = self._talk is not None and self._talk.machine
         self._release()
-        self._tell(replace(ended, machine=machine, record=record))
+        self._tell(
+            Ended(
+                ended.attempt_id,
+                ended.cause,
+                ended.sip_status,
+                answered=ended.answered,
+                hung_up_by=ended.hung_up_by,
+                machine=machine,
+                record=record,
+            )
+        )
 
     def _record(self, trunk: str | None) -> CallRecord:
         talk, media = self._talk, self._media
@@ -417,3 +447,9 @@ class Line:
             rtp_sent=media.sent if media is not None else None,
             rtp_received=media.received_packets if media is not None else None,
         )
+
+
+def _as_ours(theirs: sdp.Media) -> Media:
+    """What they describe, with the direction as we see it."""
+    direction = sdp.MIRRORED[theirs.direction]
+    return theirs if direction == theirs.direction else replace(theirs, direction=direction)
