@@ -23,7 +23,7 @@ _BATCH: Final = 200
 
 _GATHER_ANSWERS: Final = 0.02
 _GATHER_ENDS: Final = 0.05
-"""Seconds in which more of them gather for one transaction: a callee waits for the first, nobody for an end."""
+"""Seconds in which more gather for one transaction. A callee waits for an answer, nobody for an end."""
 
 _FIRST_WAIT: Final = 0.2
 _LONGEST_WAIT: Final = 1.0

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final, Protocol
 from uuid import uuid4
 
@@ -59,6 +60,10 @@ by another engine. Measured without the loop's clock, which stands still within 
 
 _PROTOCOL_ERROR: Final = 111
 """Q.850: what came makes no sense."""
+
+
+End = partial[Ended]
+"""An end as the far end has told it, yet without our record of the call."""
 
 
 class Way(Protocol):
@@ -303,15 +308,9 @@ class Line:
             case Refused():
                 self._refused(effect)
             case Over(by, cause, confirmed):
-                self._end(
-                    Ended(
-                        self._order.attempt_id,
-                        cause=cause if cause is not None else 16 if confirmed else None,
-                        sip_status=200,
-                        answered=True,
-                        hung_up_by=by,
-                    )
-                )
+                if cause is None and confirmed:
+                    cause = 16
+                self._end(partial(Ended, cause=cause, sip_status=200, answered=True, hung_up_by=by))
             case KeyPressed(key, milliseconds):
                 self._key(key, milliseconds)
             case MediaMoved(body):
@@ -337,7 +336,7 @@ class Line:
             self.hang_up(_PROTOCOL_ERROR)
 
     def _agree(self, body: bytes) -> bool:
-        """Whether the far end's SDP leaves us an audio stream. From an answer to its ACK nothing new is sent."""
+        """Whether the far end's SDP leaves us an audio stream. After an answer it begins with our ACK."""
         try:
             self._agreed = _as_ours(sdp.read(body))
         except ParseError as error:
@@ -385,8 +384,8 @@ class Line:
             self._did_its_part()
         self._desk.board.released(name, now)
         self._trunk = None
-        ended = Ended(
-            self._order.attempt_id,
+        ended = partial(
+            Ended,
             cause=refused.cause,
             sip_status=None if refused.local else refused.status,
             hung_up_by=HungUpBy.CALLER if self._given_up else None,
@@ -396,7 +395,7 @@ class Line:
         else:
             self._end(ended, name)
 
-    async def _go_on(self, ended: Ended, last: str) -> None:
+    async def _go_on(self, ended: End, last: str) -> None:
         """Try the next trunk, if the campaign still may call; else the last refusal is the end."""
         asked = time.monotonic()
         permitted = await self._desk.permits(self._order)
@@ -409,12 +408,12 @@ class Line:
                 return
         self._end(ended, last)
 
-    def _end(self, ended: Ended, trunk: str | None = None) -> None:
+    def _end(self, ended: End, trunk: str | None = None) -> None:
         if self.over:
             return
         self.over = True
         if self._transfer is not None:
-            self._transfer.lost(ended.hung_up_by)
+            self._transfer.lost(ended.keywords["hung_up_by"])
         now = self._loop.time()
         answered = now - self._answered_at if self._answered_at is not None else 0.0
         if self._talk is not None:
@@ -425,17 +424,7 @@ class Line:
         record = self._record(trunk)
         machine = self._talk is not None and self._talk.machine
         self._release()
-        self._tell(
-            Ended(
-                ended.attempt_id,
-                ended.cause,
-                ended.sip_status,
-                answered=ended.answered,
-                hung_up_by=ended.hung_up_by,
-                machine=machine,
-                record=record,
-            )
-        )
+        self._tell(ended(self._order.attempt_id, machine=machine, record=record))
 
     def _record(self, trunk: str | None) -> CallRecord:
         talk, media = self._talk, self._media
