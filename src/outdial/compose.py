@@ -284,7 +284,7 @@ def collect_rarely() -> None:
     at most. See docs/why/decisions/0014.
     """
     gc.freeze()
-    gc.set_threshold(5_000, 1, 2_000)
+    gc.set_threshold(15_000, 2_000, 10)
 
 
 async def run_api(settings: Settings, stop: asyncio.Event, ready: Callable[[], None]) -> None:

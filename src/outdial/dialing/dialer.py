@@ -119,6 +119,8 @@ class Dialer:
     def receive(self, event: Event, now: Now) -> list[Action]:
         """Hear one event; the actions it calls for. An event that comes twice changes nothing."""
         match event:
+            case Ringing() | Answered() | Ended():
+                return self._hear(event, now)
             case Claimed():
                 self._claimed(event, now)
             case ClaimFailed(key):
@@ -263,6 +265,8 @@ class Dialer:
 
     def _confirm_overdue(self, now: Now) -> list[Action]:
         """The callee hears nothing while a call is not acknowledged: the store gets so long, no longer."""
+        if not self._unconfirmed:
+            return []
         overdue = takewhile(lambda one: one[1] <= now.mono, self._unconfirmed.items())
         return [one for attempt_id, _ in list(overdue) for one in self._confirm(attempt_id)]
 
@@ -272,7 +276,8 @@ class Dialer:
         return [HangUp(call.attempt.attempt_id)]
 
     def _ended(self, call: Call, ended: Ended, now: Now) -> Settle:
-        ended = replace(ended, answered=ended.answered or call.answered_at is not None)
+        if call.answered_at is not None and not ended.answered:
+            ended = replace(ended, answered=True)
         return self._settle(
             call, disposition(ended, gave_up=call.gave_up, rang=call.ringing_at is not None), ended, now
         )

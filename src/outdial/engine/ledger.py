@@ -21,6 +21,10 @@ log = structlog.get_logger()
 _BATCH: Final = 200
 """Answers, and settlements and withdrawals, stored at once."""
 
+_GATHER_ANSWERS: Final = 0.02
+_GATHER_ENDS: Final = 0.05
+"""Seconds in which more gather for one transaction. A callee waits for an answer, nobody for an end."""
+
 _FIRST_WAIT: Final = 0.2
 _LONGEST_WAIT: Final = 1.0
 """Seconds before a batch that was not stored is tried again: the first wait, doubled up to the longest."""
@@ -65,6 +69,7 @@ class Ledger:
         """Write all answers that wait, batch by batch."""
         while True:
             await self._some_answer.wait()
+            await asyncio.sleep(_GATHER_ANSWERS)
             batch = list(self._answers.values())[:_BATCH]
             try:
                 await self._store.calls.remember(batch)
@@ -85,6 +90,7 @@ class Ledger:
         wait = _FIRST_WAIT
         while True:
             await self._some.wait()
+            await asyncio.sleep(_GATHER_ENDS)
             batch = list(self._waiting.items())[:_BATCH]
             try:
                 await self._write([end for _, end in batch])

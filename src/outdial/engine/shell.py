@@ -74,9 +74,13 @@ _FLUSH_TIME: Final = 3.0
 """Seconds for storing what waits when the engine stops; what is not stored then, the next run recovers."""
 
 
+_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+"""Counts a suspended machine's sleep where the system can."""
+
+
 def read_clock() -> Now:
-    """Both clocks. The monotonic one counts a suspended machine's sleep where the system can."""
-    return Now(utc_now(), time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)))
+    """Both clocks."""
+    return Now(utc_now(), time.clock_gettime(_CLOCK))
 
 
 def _count(event: Event) -> None:

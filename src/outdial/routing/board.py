@@ -126,7 +126,7 @@ class Board:
             for line in self._group(group)
             if line.trunk.name not in tried
             and allowed(dialed := dial_string(called, line.trunk), prefixes)
-            and self._room(line, now)
+            and self._bar(line, now) is None
         ]
         if not open_:
             return None

@@ -24,26 +24,21 @@ class Rate:
     """
 
     def __init__(self, cap: float) -> None:
-        self._cap = cap
+        self._set(cap)
         self._tokens = self._capacity
         self._counted_at: float | None = None
         self._starts: deque[float] = deque()
 
-    @property
-    def _most(self) -> int:
-        return max(1, floor(self._cap + _ROUNDING))
-
-    @property
-    def _span(self) -> float:
-        return max(1.0, 1 / self._cap)
-
-    @property
-    def _capacity(self) -> float:
-        return 1 + BURST * self._most
+    def _set(self, cap: float) -> None:
+        self._cap = cap
+        self._most = max(1, floor(cap + _ROUNDING))
+        self._span = max(1.0, 1 / cap)
+        self._capacity = 1 + BURST * self._most
 
     def change(self, cap: float) -> None:
         """Another cap from now on; what has started counts on."""
-        self._cap = cap
+        if cap != self._cap:
+            self._set(cap)
 
     def room(self, now: float) -> int:
         """How many calls may start at `now`."""

@@ -180,7 +180,8 @@ class Calls:
                 [s.sent_at for s in settlements],
                 *_records(settlements),
             )
-            await tx.execute("wake_pushers")
+            if any(row["callback_url"] is not None for row in held):
+                await tx.execute("wake_pushers")
 
     async def facts(self, vdn_id: int, campaign_id: int) -> Facts | None:
         """What holds a campaign back can be judged by this; None for one that is not of this VDN."""

@@ -61,6 +61,9 @@ REFUSED = (
 )
 """The server said no and rolled back: nothing was kept."""
 
+_FATE = "SELECT pg_current_xact_id_if_assigned()::text, pg_postmaster_start_time()"
+"""What a COMMIT can be asked by if its answer is lost."""
+
 _AUDIT = 0x61756474  # "audt": the advisory lock of whoever appends to the audit log
 
 Connection = Any  # asyncpg.Connection or its pool proxy; asyncpg ships no types
@@ -176,8 +179,7 @@ class Postgres:
                 await conn.execute("BEGIN")
                 yield transaction
                 await transaction.append_told()
-                xid = await conn.fetchval("SELECT pg_current_xact_id_if_assigned()::text")
-                started = await conn.fetchval("SELECT pg_postmaster_start_time()") if xid else None
+                xid, started = await conn.fetchrow(_FATE)
             except (*LOST, *REFUSED) as error:
                 drop(conn)
                 raise unavailable(_reason(error)) from error

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final, Protocol
 from uuid import uuid4
 
@@ -39,6 +40,7 @@ from outdial.sip.words import (
     Effect,
     Hop,
     KeyPressed,
+    Media,
     MediaMoved,
     Over,
     Progress,
@@ -58,6 +60,10 @@ by another engine. Measured without the loop's clock, which stands still within 
 
 _PROTOCOL_ERROR: Final = 111
 """Q.850: what came makes no sense."""
+
+
+End = partial[Ended]
+"""An end as the far end has told it, yet without our record of the call."""
 
 
 class Way(Protocol):
@@ -117,6 +123,7 @@ class Line:
         self._hop: Hop | None = None
         self._call: Call | None = None
         self._media: MediaSession | None = None
+        self._agreed: Media | None = None
         self._talk: Talk | None = None
         self._transfer: Refer | Bridge | None = None
         self._peer: MediaSession | None = None
@@ -182,6 +189,11 @@ class Line:
             return
         self._confirmed = True
         self._desk.endpoint.perform(self._call, self._call.acknowledge(self._loop.time()))
+        if self._given_up:
+            return
+        if not self._connect():
+            self.hang_up(_PROTOCOL_ERROR)
+            return
         if self._join is not None:
             self._join(self)
             return
@@ -202,10 +214,12 @@ class Line:
         self._talk.begin()
 
     def hang_up(self, cause: int | None = None) -> None:
-        """Cancel or release the call."""
+        """Cancel or release the call. Nothing is sent or heard after our BYE (RFC 3261 §15.1.1)."""
         self._given_up = True
         if self._call is not None and not self.over:
             self._desk.endpoint.perform(self._call, self._call.hang_up(self._loop.time(), cause))
+        if self._answered_at is not None and self._media is not None:
+            self._media.close()
 
     def close(self) -> None:
         """Let go of what it holds here. Its end is not told any more."""
@@ -294,19 +308,13 @@ class Line:
             case Refused():
                 self._refused(effect)
             case Over(by, cause, confirmed):
-                self._end(
-                    Ended(
-                        self._order.attempt_id,
-                        cause=cause if cause is not None else 16 if confirmed else None,
-                        sip_status=200,
-                        answered=True,
-                        hung_up_by=by,
-                    )
-                )
+                if cause is None and confirmed:
+                    cause = 16
+                self._end(partial(Ended, cause=cause, sip_status=200, answered=True, hung_up_by=by))
             case KeyPressed(key, milliseconds):
                 self._key(key, milliseconds)
             case MediaMoved(body):
-                self._connect(body)
+                self._agree(body)
             case Referred() if isinstance(self._transfer, Refer):
                 self._transfer.hear(effect)
 
@@ -316,27 +324,38 @@ class Line:
             self._did_its_part()
             self._tell(Ringing(self._order.attempt_id))
         if body:
-            self._connect(body)
+            self._agree(body)
 
     def _accepted(self, dialog: DialogState, body: bytes) -> None:
         assert self._trunk is not None
         self._answered_at = self._loop.time()
         self._did_its_part()
-        sound = self._connect(body)
+        sound = self._agree(body)
         self._tell(Answered(self._order.attempt_id, dialog=to_text(self._trunk.name, dialog)))
         if not sound:
             self.hang_up(_PROTOCOL_ERROR)
 
-    def _connect(self, body: bytes) -> bool:
-        """Whether the far end's SDP leaves us an audio stream."""
-        assert self._media is not None
+    def _agree(self, body: bytes) -> bool:
+        """Whether the far end's SDP leaves us an audio stream. After an answer it begins with our ACK."""
         try:
-            theirs = sdp.read(body)
-            self._media.connect(replace(theirs, direction=sdp.MIRRORED[theirs.direction]))
-        except (ParseError, MediaError) as error:
-            log.warning("no audio", attempt=str(self._order.attempt_id), reason=str(error))
-            return False
+            self._agreed = _as_ours(sdp.read(body))
+        except ParseError as error:
+            return self._without_audio(error)
+        return self._connect() if self._confirmed or self._answered_at is None else True
+
+    def _connect(self) -> bool:
+        """Send to and hear what was agreed on; whether that can be had."""
+        if self._agreed is None or self._media is None or self._given_up:
+            return self._given_up
+        try:
+            self._media.connect(self._agreed)
+        except MediaError as error:
+            return self._without_audio(error)
         return True
+
+    def _without_audio(self, error: Exception) -> bool:
+        log.warning("no audio", attempt=str(self._order.attempt_id), reason=str(error))
+        return False
 
     def _key(self, key: str, milliseconds: int) -> None:
         if self._peer is not None:
@@ -365,8 +384,8 @@ class Line:
             self._did_its_part()
         self._desk.board.released(name, now)
         self._trunk = None
-        ended = Ended(
-            self._order.attempt_id,
+        ended = partial(
+            Ended,
             cause=refused.cause,
             sip_status=None if refused.local else refused.status,
             hung_up_by=HungUpBy.CALLER if self._given_up else None,
@@ -376,7 +395,7 @@ class Line:
         else:
             self._end(ended, name)
 
-    async def _go_on(self, ended: Ended, last: str) -> None:
+    async def _go_on(self, ended: End, last: str) -> None:
         """Try the next trunk, if the campaign still may call; else the last refusal is the end."""
         asked = time.monotonic()
         permitted = await self._desk.permits(self._order)
@@ -389,12 +408,12 @@ class Line:
                 return
         self._end(ended, last)
 
-    def _end(self, ended: Ended, trunk: str | None = None) -> None:
+    def _end(self, ended: End, trunk: str | None = None) -> None:
         if self.over:
             return
         self.over = True
         if self._transfer is not None:
-            self._transfer.lost(ended.hung_up_by)
+            self._transfer.lost(ended.keywords["hung_up_by"])
         now = self._loop.time()
         answered = now - self._answered_at if self._answered_at is not None else 0.0
         if self._talk is not None:
@@ -405,7 +424,7 @@ class Line:
         record = self._record(trunk)
         machine = self._talk is not None and self._talk.machine
         self._release()
-        self._tell(replace(ended, machine=machine, record=record))
+        self._tell(ended(self._order.attempt_id, machine=machine, record=record))
 
     def _record(self, trunk: str | None) -> CallRecord:
         talk, media = self._talk, self._media
@@ -417,3 +436,9 @@ class Line:
             rtp_sent=media.sent if media is not None else None,
             rtp_received=media.received_packets if media is not None else None,
         )
+
+
+def _as_ours(theirs: sdp.Media) -> Media:
+    """What they describe, with the direction as we see it."""
+    direction = sdp.MIRRORED[theirs.direction]
+    return theirs if direction == theirs.direction else replace(theirs, direction=direction)
