@@ -85,7 +85,7 @@ def survives_kills(serve: Serve, kills: int, numbers: int, *roles: str, wait_for
 
 
 def test_kill_of_the_engine(serve: Serve) -> None:
-    assert "attempts adopted" in survives_kills(serve, 3, 300, "engine")
+    assert "attempts adopted" in survives_kills(serve, 5, 500, "engine")
 
 
 @pytest.mark.long
@@ -263,7 +263,7 @@ def test_an_order_that_comes_after_the_word_unseen_is_refused(place: Path) -> No
 
 
 def test_a_frozen_engine_is_overtaken_once(database: str, place: Path) -> None:
-    outlives_freezes(database, place, 3)
+    outlives_freezes(database, place, 5)
 
 
 @pytest.mark.long

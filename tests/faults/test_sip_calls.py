@@ -161,7 +161,7 @@ def survives_kills(
 
 def test_kill_of_the_engine(serve: Serve) -> None:
     """At most one INVITE for each attempt, no line left open, every number ends."""
-    survives_kills(serve, 3)
+    survives_kills(serve, 5)
 
 
 @pytest.mark.long
@@ -268,7 +268,7 @@ def outlives_freezes(dsn: str, place: Path, rounds: int, *, source: Path | None 
 
 
 def test_a_frozen_engine_is_overtaken_once(database: str, place: Path) -> None:
-    outlives_freezes(database, place, 3)
+    outlives_freezes(database, place, 5)
 
 
 @pytest.mark.long
