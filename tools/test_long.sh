@@ -1,11 +1,14 @@
 #!/bin/sh
-# Every test with its full counts, in three runs: what `make test` runs; the long faults, which mostly wait
-# and so go side by side in twice as many processes as there are cores; the long computations.
+# Every test with its full counts, in four runs: what `make test` runs; thousands of connections, which want the
+# machine to themselves; the other long faults, which mostly wait and so go side by side in twice as many
+# processes as there are cores; the long computations.
 status=0
 run() {
     .venv/bin/python -m pytest "$@" || status=1
 }
-run -n 3 -m "not long"
-run -n 4 -m long tests/faults
+crowds='tests/faults/test_slow_clients.py tests/faults/test_many_connections.py'
+run -n 4 -m "not long"
+run -n 0 -m long $crowds
+run -n 4 -m long tests/faults $(printf -- '--ignore=%s ' $crowds)
 run -n 2 -m long --ignore=tests/faults
 exit $status
