@@ -30,7 +30,7 @@ run: setup user
 
 ## test        all tests but the long counts
 test: setup user programs
-	$(BIN)/python -m pytest -n 4 -m "not long"
+	$(BIN)/python -m pytest -n 4 --dist worksteal -m "not long"
 
 ## test-long   all tests, with the full counts
 test-long: setup user programs

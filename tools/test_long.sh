@@ -7,8 +7,8 @@ run() {
     .venv/bin/python -m pytest "$@" || status=1
 }
 crowds='tests/faults/test_slow_clients.py tests/faults/test_many_connections.py'
-run -n 4 -m "not long"
+run -n 4 --dist worksteal -m "not long"
 run -n 0 -m long $crowds
-run -n 4 -m long tests/faults $(printf -- '--ignore=%s ' $crowds)
-run -n 2 -m long --ignore=tests/faults
+run -n 4 --dist worksteal -m long tests/faults $(printf -- '--ignore=%s ' $crowds)
+run -n 2 --dist worksteal -m long --ignore=tests/faults
 exit $status
