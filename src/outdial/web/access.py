@@ -34,11 +34,11 @@ def unauthenticated(headers: Headers, now: datetime) -> Refusal:
     """
     said = f"authentication failed; this server has {now:%Y-%m-%d %H:%M:%S} UTC"
     try:
-        late = (now - Authorization.of(headers).timestamp).total_seconds()
+        late = round((now - Authorization.of(headers).timestamp).total_seconds())
     except BadSignature:
         return Refusal(Code.PARAMETER, said)
     side = "behind" if late >= 0 else "ahead of"
-    return Refusal(Code.PARAMETER, f"{said}, the request's timestamp is {abs(late):.0f} s {side} it")
+    return Refusal(Code.PARAMETER, f"{said}, the request's timestamp is {abs(late)} s {side} it")
 
 
 class TooManyFailures(Exception):
