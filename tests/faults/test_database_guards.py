@@ -41,10 +41,13 @@ def test_an_unknown_fate_that_is_taken_for_a_refusal_is_seen(serve: Serve, mutat
     refused = UNKNOWN.replace("commit_unknown", "unavailable")
     server = serve(source=mutate(("store/numbers.py", UNKNOWN, refused)), **SETTINGS)
     with trial(server) as one:
-        freeze(one, Embedded(server), 6.0)
-        found = verdict(server.data.with_name("journal.jsonl"), server)
-    print(found)
-    assert found.uninvited
+        for _ in range(8):  # whether a statement is done when all stands still is luck
+            freeze(one, Embedded(server), 6.0)
+            found = verdict(server.data.with_name("journal.jsonl"), server)
+            print(found)
+            if found.uninvited:
+                return
+    pytest.fail("it is not seen")
 
 
 def test_an_unknown_fate_that_is_taken_for_kept_is_seen(serve: Serve, mutate: Mutate, foreign: Any) -> None:

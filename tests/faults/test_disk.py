@@ -34,6 +34,9 @@ MIB = 200
 ENOUGH = 20
 """Requests that fail because a write found no space; fewer prove nothing."""
 
+OUTSIDE = ("carrier.jsonl", "postgres.log")
+"""What is kept on another disk: the witness, and what tells of failures."""
+
 NO_SPACE = "No space left on device"
 ROLES = ("supervisor", "api", "engine", "push", "carrier")
 
@@ -90,7 +93,7 @@ def survives(
     rounds: int,
     numbers: int,
     lasting: float,
-    outside: Sequence[str] = ("carrier.jsonl", "postgres.log"),
+    outside: Sequence[str] = OUTSIDE,
     source: Path | None = None,
 ) -> None:
     full: list[Full] = []

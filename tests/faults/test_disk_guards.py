@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from serving import Mutate
-from test_disk import survives, through_a_full_log, through_a_full_tmpdir
+from adding import adders, verdict
+from calling import SECRET
+from disks import use_up_the_log
+from serving import Mutate, ready, wait_for
+from test_disk import OUTSIDE, on_a_small_disk, survives, through_a_full_log, through_a_full_tmpdir
 from test_fault_guards import ANSWERED_BEFORE, STATEMENT
 from test_io_errors import survives_failures
 from test_leaks import lived, numbers_found, secrets_found
@@ -18,8 +21,20 @@ EARLY = ("store/numbers.py", STATEMENT, ANSWERED_BEFORE + STATEMENT)
 
 
 def test_an_answer_before_a_full_disk_refuses_is_seen(place: Path, mutate: Mutate) -> None:
-    with pytest.raises(AssertionError, match=r"lost=\[\d"):
-        survives(place, rounds=1, numbers=150, lasting=0.5, source=mutate(EARLY))
+    with (
+        on_a_small_disk(place, OUTSIDE, mutate(EARLY)) as (server, disk),
+        adders(server, secret=SECRET) as clients,
+    ):
+        with clients.adding():
+            wait_for(lambda: clients.acknowledged() >= 20, 60, "nothing is accepted")
+            disk.fill()
+            use_up_the_log(server.dsn)
+            wait_for(lambda: not ready(server.port), 60, "PostgreSQL lives on")
+            disk.make_room()
+            wait_for(lambda: ready(server.port), 60, "it does not come back")
+        found = verdict(server.data.with_name("journal.jsonl"), server)
+    print(found)
+    assert found.lost
 
 
 def test_an_answer_before_the_sync_that_fails_is_seen(place: Path, mutate: Mutate) -> None:

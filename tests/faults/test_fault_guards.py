@@ -229,7 +229,9 @@ def test_a_result_taken_from_the_outbox_before_its_push_is_seen(serve: Serve, mu
 
 
 def test_a_listening_socket_that_stays_open_is_seen(serve: Serve, mutate: Mutate) -> None:
-    server = serve(source=mutate(("compose.py", "        at_stop=sock.close,\n", "")), **SETTINGS)
+    server = serve(
+        source=mutate(("compose.py", "        at_stop=lambda: held.close(sock),\n", "")), **SETTINGS
+    )
     server.make_vdn()
     log = CarrierLog(server.carrier_log)
     start_campaign(server.dsn, 50, "http://127.0.0.1:9/none", per_second=50)
