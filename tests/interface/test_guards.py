@@ -35,8 +35,8 @@ class Mutation:
     text: str
     instead: str
     sees: Round
-    faults: bool = False
-    """The database then raises what the guard kept away: answers 500."""
+    faults: bool | None = False
+    """The database then raises what the guard kept away: answers 500; None: in some rounds."""
 
 
 NUMBERS = "store/queries/numbers.sql"
@@ -48,7 +48,7 @@ MUTATIONS = [
     Mutation("the row lock (limit)", NUMBERS, ROW_LOCK, "    ORDER BY campaign_id\n", limit_round),
     Mutation("the row lock (1 second)", NUMBERS, ROW_LOCK, "    ORDER BY campaign_id\n", second_round),
     Mutation("the limit", "intake.py", "MAX_INCOMPLETE = 200_000", "MAX_INCOMPLETE = 200_005", limit_round),
-    Mutation("the limit in SQL alone", NUMBERS, "AND r.incomplete + r.n <= $24", "", limit_round),
+    Mutation("the limit in SQL alone", NUMBERS, "AND r.incomplete + r.n <= $24", "", limit_round, None),
     Mutation("the 1-second rule", NUMBERS, SECOND, "false", second_round),
     Mutation("the 1-second rule in SQL alone", NUMBERS, "AND NOT r.too_soon ", "", second_round),
     Mutation("the blacklist", NUMBERS, "= ANY(ARRAY(SELECT hash", "= ALL(ARRAY(SELECT hash", blacklist_round),
@@ -98,7 +98,7 @@ def test_without_its_guard_the_race_is_lost(make_server: Server, tmp_path: Path,
     """And by that alone: the mutated server has no fault of another kind."""
     seen = run(make_server, copy_of_src(tmp_path, mutation), mutation.sees)
     assert seen.startswith("red")
-    assert ("our own fault" in seen) is mutation.faults
+    assert mutation.faults in (None, "our own fault" in seen)
 
 
 @pytest.mark.parametrize(

@@ -103,9 +103,7 @@ def test_a_process_without_descriptors_goes_on_and_takes_those_who_waited(few: T
             resource.prlimit(few.process.pid, resource.RLIMIT_NOFILE, (DESCRIPTORS, DESCRIPTORS))
             assert read(waiting, answers=1).statuses == [200]
     few.stop()
-    assert few.process.stdout is not None
-    said = few.process.stdout.read()
-    assert 2 <= len(re.findall(r"accepts no connection.*Too many open files", said)) <= 10
+    assert 2 <= len(re.findall(r"accepts no connection.*Too many open files", few.said())) <= 10
 
 
 def test_a_handshake_that_goes_on_has_a_place(tmp_path: Path) -> None:
@@ -223,5 +221,4 @@ def test_refused_connections_are_one_line_for_many(few: Toy) -> None:
             with few.connect("127.0.0.2") as refused:
                 check_refused(refused, 429)
     few.stop()
-    assert few.process.stdout is not None
-    assert few.process.stdout.read().count("connections refused") == 1
+    assert few.said().count("connections refused") == 1

@@ -16,6 +16,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -39,6 +40,13 @@ class Toy:
     process: subprocess.Popen[str]
     port: int
     record: Path
+    _said: list[str]
+    _hearing: threading.Thread
+
+    def said(self) -> str:
+        """What it wrote until its end."""
+        self._hearing.join(WITHIN)
+        return "".join(self._said)
 
     def seen(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.record.read_text().splitlines()]
@@ -75,11 +83,14 @@ def toy(
         argv = ["sh", "-c", f'ulimit -n {descriptors}; exec "$@"', "sh", *argv]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
+        port, said = int(process.stdout.readline()), list[str]()
+        hearing = threading.Thread(target=said.extend, args=(process.stdout,))
+        hearing.start()  # a full pipe would stop who writes
         try:
-            yield Toy(process, int(process.stdout.readline()), record)
+            yield Toy(process, port, record, said, hearing)
         finally:
             process.kill()
-            process.stdout.read()
+            hearing.join()
 
 
 @pytest.fixture(scope="module")

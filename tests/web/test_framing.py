@@ -9,7 +9,7 @@ import select
 import socket
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -102,7 +102,7 @@ def _no_return(data: bytes, chance: random.Random) -> bytes:
 
 # -- the strict reading ------------------------------------------------------------------------------------
 
-_LINE = re.compile(rb"[A-Z]+ (/[\x21-\x7e]*) HTTP/1\.([01])")
+_LINE = re.compile(rb"[A-Z]+ +(/[\x21-\x7e]*) +HTTP/1\.([01])")  # several spaces may be one (RFC 9112 §3)
 _FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\r\n\0]*?)[ \t]*")
 _CHUNK = re.compile(rb"([0-9A-Fa-f]+)(;[^\r\n\0]*)?\r\n")
 
@@ -155,13 +155,18 @@ def _chunks(rest: bytes) -> tuple[bytes, bytes] | None:
 # -- against the server ------------------------------------------------------------------------------------
 
 
+def another(running: Toy, used: Collection[int]) -> socket.socket:
+    """A connection from a port that none before it came from."""
+    while (made := running.connect()).getsockname()[1] in used:
+        made.close()
+    return made
+
+
 def send_all(running: Toy, streams: Sequence[bytes], at_once: int = 50) -> dict[int, bytes]:
     """Send each over a connection of its own; the streams by the ports that they came from."""
     ports: dict[int, bytes] = {}
     for start in range(0, len(streams), at_once):
-        open_: dict[socket.socket, bytes] = {
-            running.connect(): one for one in streams[start : start + at_once]
-        }
+        open_ = {another(running, ports): one for one in streams[start : start + at_once]}
         for connection, stream in open_.items():
             ports[connection.getsockname()[1]] = stream
             with contextlib.suppress(OSError):
