@@ -14,27 +14,30 @@ from cryptography.x509.oid import NameOID
 
 
 class Certificate:
-    """A self-signed certificate for one address, in PEM files."""
+    """A self-signed certificate for one address, in PEM files: NAME.pem and NAME.key."""
 
-    def __init__(self, folder: Path, address: str) -> None:
+    def __init__(
+        self, folder: Path, address: str = "127.0.0.1", *, name: str | None = None, days: int = 1
+    ) -> None:
+        """Good for so many days from now; below 0 it has expired."""
         key = ec.generate_private_key(ec.SECP256R1())
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "outdial")])
-        now = datetime.now(UTC)
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name or "outdial")])
+        end = datetime.now(UTC) + timedelta(days=days)
         names = x509.SubjectAlternativeName([x509.IPAddress(ip_address(address))])
         made = (
             x509.CertificateBuilder()
-            .subject_name(name)
-            .issuer_name(name)
+            .subject_name(subject)
+            .issuer_name(subject)
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(days=1))
-            .not_valid_after(now + timedelta(days=1))
+            .not_valid_before(end - timedelta(days=30))
+            .not_valid_after(end)
             .add_extension(names, critical=False)
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
             .sign(key, hashes.SHA256())
         )
         self.fingerprint = f"sha256:{made.fingerprint(hashes.SHA256()).hex()}"
-        self.file, self.key = folder / f"{address}.pem", folder / f"{address}.key"
+        self.file, self.key = (folder / f"{name or address}.{kind}" for kind in ("pem", "key"))
         self.file.write_bytes(made.public_bytes(serialization.Encoding.PEM))
         self.key.write_bytes(
             key.private_bytes(

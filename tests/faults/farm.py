@@ -10,18 +10,14 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from journal import lines_of
 from receiver_farm import seconds_of
 from serving import wait_for
+
+from certificates import Certificate
 
 FARM = Path(__file__).with_name("receiver_farm.py")
 
@@ -102,27 +98,6 @@ def make_certificates(folder: Path) -> None:
     """`good` and `expired`, both trusted, and `self_made`, which is not."""
     folder.mkdir()
     for name, days in (("good", 1), ("expired", -1), ("self_made", 1)):
-        _make(folder / f"{name}.pem", days)
+        Certificate(folder, name=name, days=days)
     trusted = b"".join((folder / f"{name}.pem").read_bytes() for name in ("good", "expired"))
     (folder / "trusted.pem").write_bytes(trusted)
-
-
-def _make(file: Path, days: int) -> None:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, file.stem)])
-    end = datetime.now(UTC) + timedelta(days=days)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(end - timedelta(days=30))
-        .not_valid_after(end)
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    file.write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    private = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    file.with_suffix(".key").write_bytes(key.private_bytes(serialization.Encoding.PEM, *private))
