@@ -16,8 +16,10 @@ from trunks import free_port
 
 from outdial.store.embedded import Binaries, find_binaries
 from outdial.store.embedded.account import Account, account_for
+from outdial.store.embedded.binaries import runnable_by
+from outdial.store.embedded.layout import ELSEWHERE
 
-NEEDED = ("initdb", "postgres", "pg_basebackup")
+NEEDED = ("initdb", "postgres", "pg_basebackup", "pg_isready")
 USER = "outdial"
 
 
@@ -126,10 +128,14 @@ class Cluster:
 @contextmanager
 def clusters(place: Path) -> Iterator[Any]:
     """Makes servers that are not running yet, by name: `made("primary")`; nothing of them survives."""
-    binaries = find_binaries()
     account = account_for(None, owner=None)
-    missing = [name for name in NEEDED if not (binaries.bin / name).exists()]
-    assert not missing, f"{binaries.bin} has no {', '.join(missing)}"
+    found = find_binaries()
+    missing = [name for name in NEEDED if not (found.bin / name).exists()]
+    assert not missing, f"{found.bin} has no {', '.join(missing)}"
+    binaries = runnable_by(account, found, store=ELSEWHERE / "binaries")
+    for name in NEEDED:  # a copy holds what the server needs, and we need more
+        if not (binaries.bin / name).exists():
+            shutil.copy2(found.bin / name, binaries.bin / name)
     with ExitStack() as stack:
 
         def made(name: str) -> Cluster:
