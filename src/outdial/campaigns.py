@@ -101,19 +101,17 @@ def check_quota(device_type: DeviceType, active: int, max_active: int) -> None:
 
 def in_hours(campaign: Campaign, time_zone: str, now: datetime) -> bool:
     """Whether a call may leave at `now`: between begin and end, and in the hours of that day (G6)."""
-    return campaign.begin_at <= now < campaign.end_at and is_open(campaign, time_zone, now)
+    return campaign.begin_at <= now < campaign.end_at and is_open(campaign, calendar.zone(time_zone), now)
 
 
-def is_open(campaign: Campaign, time_zone: str, now: datetime) -> bool:
+def is_open(campaign: Campaign, tz: tzinfo, now: datetime) -> bool:
     """Whether `now` is in the hours of its day, whatever the campaign's dates."""
-    special = (campaign.special_dates, campaign.special_windows)
-    return calendar.is_open(campaign.windows, now, calendar.zone(time_zone), *special)
+    return calendar.is_open(campaign.windows, now, tz, campaign.special_dates, campaign.special_windows)
 
 
-def opens_at(campaign: Campaign, time_zone: str, now: datetime) -> datetime | None:
+def opens_at(campaign: Campaign, tz: tzinfo, now: datetime) -> datetime | None:
     """When the hours of its days allow a call, from `now` on; None: never."""
-    special = (campaign.special_dates, campaign.special_windows)
-    return calendar.next_open(campaign.windows, now, calendar.zone(time_zone), *special)
+    return calendar.next_open(campaign.windows, now, tz, campaign.special_dates, campaign.special_windows)
 
 
 def hours(campaign: Campaign) -> tuple[object, ...]:

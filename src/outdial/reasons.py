@@ -105,9 +105,9 @@ def _state(facts: Facts, now: datetime) -> Iterator[Reason]:
 
 def _hours(facts: Facts, now: datetime) -> Iterator[Reason]:
     campaign, tz = facts.campaign, calendar.zone(facts.time_zone)
-    if campaigns.is_open(campaign, facts.time_zone, now):
+    if campaigns.is_open(campaign, tz, now):
         return
-    opens_at = campaigns.opens_at(campaign, facts.time_zone, now)
+    opens_at = campaigns.opens_at(campaign, tz, now)
     never = "" if opens_at else "; none are to come"
     if calendar.is_special(now.astimezone(tz).date(), campaign.special_dates):
         yield Reason(Cause.SPECIAL_DATE, f"today is a special date, outside its hours{never}", opens_at)

@@ -12,6 +12,7 @@ from datetime import date, datetime, timedelta, tzinfo
 from typing import Final
 
 from outdial import calendar
+from outdial.campaigns import opens_at
 from outdial.disposition import fail_code
 from outdial.model import Campaign, CampaignState, Disposition, RetryRule
 
@@ -66,18 +67,17 @@ def _by_day(campaign: Campaign, tries: Sequence[Try], now: datetime, tz: tzinfo)
     policy = campaign.retry
     days: Counter[date] = Counter(intent_at.astimezone(tz).date() for _, intent_at in tries)
     due_at = now + GAP
-    while (opens_at := _opens(campaign, due_at, tz)) is not None:
-        day = opens_at.astimezone(tz).date()
+    while (opens := _opens(campaign, due_at, tz)) is not None:
+        day = opens.astimezone(tz).date()
         if days[day] < policy.tries_a_day and (day in days or len(days) < policy.days):
             return due_at
         if day not in days:
             return None
-        due_at = calendar.period_end("day", opens_at, tz)
+        due_at = calendar.period_end("day", opens, tz)
     return None
 
 
 def _opens(campaign: Campaign, at: datetime, tz: tzinfo) -> datetime | None:
     """When a call that is due then can be placed; None when that is after the campaign's end."""
-    special = (campaign.special_dates, campaign.special_windows)
-    opens_at = calendar.next_open(campaign.windows, at, tz, *special)
-    return opens_at if opens_at is not None and opens_at < campaign.end_at else None
+    found = opens_at(campaign, tz, at)
+    return found if found is not None and found < campaign.end_at else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +13,7 @@ import pytest
 from face import Server
 from races import Crowd, blacklist_round, limit_round, replay_round, second_round
 
-import outdial
+from mutating import Change, copy_of_src
 
 PROCESSES = 3
 ROUNDS = 12
@@ -37,6 +36,10 @@ class Mutation:
     sees: Round
     faults: bool | None = False
     """The database then raises what the guard kept away: answers 500; None: in some rounds."""
+
+    @property
+    def change(self) -> Change:
+        return self.file, self.text, self.instead
 
 
 NUMBERS = "store/queries/numbers.sql"
@@ -67,18 +70,6 @@ MUTATIONS = [
 ]
 
 
-def copy_of_src(folder: Path, mutation: Mutation | None) -> Path:
-    """A copy of the package, mutated; what goes on PYTHONPATH."""
-    copy = folder / "outdial"
-    shutil.copytree(Path(outdial.__file__).parent, copy, ignore=shutil.ignore_patterns("__pycache__"))
-    if mutation is not None:
-        file = copy / mutation.file
-        text = file.read_text(encoding="utf-8")
-        assert text.count(mutation.text) >= 1, f"{mutation.file} holds no {mutation.text!r}"
-        file.write_text(text.replace(mutation.text, mutation.instead, 1), encoding="utf-8")
-    return folder
-
-
 def run(make_server: Server, source: Path, round_: Round) -> str:
     """Run the rounds; what the processes logged until one failed, or until the end."""
     with make_server(processes=PROCESSES, source=source) as face:
@@ -96,7 +87,7 @@ def run(make_server: Server, source: Path, round_: Round) -> str:
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=[mutation.guard for mutation in MUTATIONS])
 def test_without_its_guard_the_race_is_lost(make_server: Server, tmp_path: Path, mutation: Mutation) -> None:
     """And by that alone: the mutated server has no fault of another kind."""
-    seen = run(make_server, copy_of_src(tmp_path, mutation), mutation.sees)
+    seen = run(make_server, copy_of_src(tmp_path, mutation.change), mutation.sees)
     assert seen.startswith("red")
     assert mutation.faults in (None, "our own fault" in seen)
 
@@ -106,4 +97,4 @@ def test_without_its_guard_the_race_is_lost(make_server: Server, tmp_path: Path,
 )
 def test_the_copy_itself_loses_none(make_server: Server, tmp_path: Path, round_: Round) -> None:
     """The control: it is the missing guard that is seen, not the copying."""
-    assert run(make_server, copy_of_src(tmp_path, None), round_).startswith("green")
+    assert run(make_server, copy_of_src(tmp_path), round_).startswith("green")

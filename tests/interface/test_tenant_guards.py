@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 from face import OLD, OTHER, Face, Server
-from test_guards import Mutation, copy_of_src
 from test_tenant_matrix import ask, deleted_is_gone, own
+
+from mutating import copy_of_src
 
 pytestmark = [pytest.mark.long, pytest.mark.guard]
 
@@ -55,7 +56,7 @@ BUGS: dict[str, tuple[str, str, str, Callable[[Face], None]]] = {
 def test_without_its_guard_it_is_seen(make_server: Server, tmp_path: Path, bug: str) -> None:
     """And not without the bug."""
     file, text, instead, sees = BUGS[bug]
-    source = copy_of_src(tmp_path, Mutation(bug, file, text, instead, sees=lambda crowd, rng: None))
+    source = copy_of_src(tmp_path, (file, text, instead))
     with make_server(source=source) as face, pytest.raises(AssertionError):
         sees(face)
     with make_server() as face:

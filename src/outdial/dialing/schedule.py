@@ -12,7 +12,7 @@ from heapq import heappop, heappush
 from math import inf
 from typing import Final
 
-from outdial import campaigns, pacing
+from outdial import calendar, campaigns, pacing
 from outdial.dialing.selection import PacedCampaign
 from outdial.dialing.sharing import Promise, Share, Trunks
 from outdial.dialing.words import RETRY, ROOM_LOOK, Claim, Claimed, Key, Now, RoomOf
@@ -94,7 +94,7 @@ class _Line:
     def close(self, now: Now) -> None:
         """The rules forbid a claim: remember until when, if the hours are why."""
         campaign = self.paced.campaign
-        opens_at = campaigns.opens_at(campaign, self.paced.time_zone, now.wall)
+        opens_at = campaigns.opens_at(campaign, calendar.zone(self.paced.time_zone), now.wall)
         self.closed = (now.wall, opens_at or campaign.end_at)
         self.failed_until = now.mono + _STEP
 
