@@ -1,8 +1,8 @@
 """A process full of connections that behave badly, or only wait; it writes down what became of each.
 
-argv: port, kind (head, body, reader, idle), how many, the address that they come from, and for how many
-seconds at most. The first line on stdout says how many are open; the last, once all are closed or the time is
-over, what was seen, as JSON. A line on stdin ends it before.
+argv: port, kind (head, body, reader, idle), how many, the address that they come from, for how many seconds
+at most, and how many come a second (0: all at once). The first line on stdout says how many are open; the
+last, once all are closed or the time is over, what was seen, as JSON. A line on stdin ends it before.
 """
 
 from __future__ import annotations
@@ -82,8 +82,9 @@ class One(asyncio.Protocol):
 class Crowd:
     """All of them."""
 
-    def __init__(self, port: int, kind: str, number: int, source: str) -> None:
+    def __init__(self, port: int, kind: str, number: int, source: str, pace: float) -> None:
         self.kind = kind
+        self._pace = pace
         self._port = port
         self._number = number
         self._source = source
@@ -93,14 +94,16 @@ class Crowd:
     async def gather(self) -> dict[str, Any]:
         gate = asyncio.Semaphore(AT_ONCE)
 
-        async def connect() -> None:
+        async def connect(nth: int) -> None:
+            if self._pace:
+                await asyncio.sleep(nth / self._pace)
             async with gate:
                 try:
                     await self._connect()
                 except OSError as error:
                     self._failed[str(error)] += 1
 
-        await asyncio.gather(*(connect() for _ in range(self._number)))
+        await asyncio.gather(*(connect(nth) for nth in range(self._number)))
         return {"open": len(self._members), "failed": self._failed}
 
     async def _connect(self) -> None:
@@ -141,8 +144,8 @@ class Crowd:
 
 
 async def main() -> None:
-    port, kind, number, source, seconds = sys.argv[1:]
-    crowd = Crowd(int(port), kind, int(number), source)
+    port, kind, number, source, seconds, pace = sys.argv[1:]
+    crowd = Crowd(int(port), kind, int(number), source, float(pace))
     living = asyncio.create_task(crowd.live())
     print(json.dumps(await crowd.gather()), flush=True)
     told = asyncio.create_task(asyncio.to_thread(sys.stdin.readline))

@@ -79,14 +79,16 @@ class Crowd:
 
 
 @contextmanager
-def crowds(server: Server, wanted: Sequence[tuple[str, int, str]], seconds: float) -> Iterator[list[Crowd]]:
-    """Processes of (kind, how many, from where), all begun at once."""
+def crowds(
+    server: Server, wanted: Sequence[tuple[str, int, str]], seconds: float, *, pace: float = 0
+) -> Iterator[list[Crowd]]:
+    """Processes of (kind, how many, from where), all begun at once; `pace`: connections a second of each."""
     made = [
         Crowd(
             kind,
             source,
             subprocess.Popen(
-                [sys.executable, str(CROWD), str(server.port), kind, str(number), source, str(seconds)],
+                [sys.executable, str(CROWD), *map(str, (server.port, kind, number, source, seconds, pace))],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,

@@ -17,11 +17,11 @@ from engines import engines
 from evidence import evidence
 from serving import VDN, Serve, Server, clean_environment, make_vdn, wait_for
 from test_sip_calls import ordered_after, taken_over
-from trunks import ENDINGS, LATE_REFUSAL, UNHEARD, connect, far_end, free_port, over_sip
+from trunks import ENDINGS, LATE_CHALLENGE, LATE_REFUSAL, UNHEARD, connect, far_end, free_port, over_sip
 
 from outdial.client import BlockingClient
 from outdial.store.postgres import utc_now
-from outdial.store.sealing import create_master_key
+from outdial.store.sealing import create_master_key, load_master_key
 
 PAUSED_WITHIN = timedelta(seconds=1)
 """G7: after the answer no INVITE leaves later."""
@@ -204,7 +204,7 @@ def thawed_too_late(
     create_master_key(place / "data")
     make_vdn(dsn, place / "data", SECRET)
     ports = free_port(), free_port()
-    connect(dsn, *ports)
+    connect(dsn, *ports, key=load_master_key(place / "data", {}), username="outdial", password="secret")
     with (
         receiving(place) as receiver,
         far_end(place, ports[0], give_up=2.0, **times) as first,
@@ -237,6 +237,17 @@ def no_invite_of_an_overtaken_engine(dsn: str, place: Path, source: Path | None 
     with thawed_too_late(dsn, place, UNHEARD, source, late=3.0) as (first, second):
         assert not first.repeated(), "an INVITE is sent again"
         assert not second.placed, "calls of an overtaken engine"
+
+
+def no_second_invite_of_an_overtaken_engine(dsn: str, place: Path, source: Path | None = None) -> None:
+    """The far end asked for credentials while it was frozen: it does not call again with them."""
+    with thawed_too_late(dsn, place, LATE_CHALLENGE, source, late=1.5) as (first, second):
+        assert not first.repeated(), "an INVITE with credentials is sent"
+        assert not second.placed, "calls of an overtaken engine"
+
+
+def test_an_overtaken_engine_shows_no_credentials(database: str, place: Path) -> None:
+    no_second_invite_of_an_overtaken_engine(database, place)
 
 
 def test_an_overtaken_engine_repeats_no_invite(database: str, place: Path) -> None:

@@ -12,6 +12,7 @@ from test_sip_bounds import (
     no_failover_after_a_pause,
     no_failover_without_the_database,
     no_invite_of_an_overtaken_engine,
+    no_second_invite_of_an_overtaken_engine,
     stops_at_a_denial,
     stops_at_a_pause,
     stops_at_a_removal,
@@ -33,7 +34,8 @@ RINGING = ("04",)
 
 PERMITTED = "permitted = await self._desk.permits(self._order)"
 IN_ITS_NAME = "Call.abandoned(replace(spec, via=orphan.sent_by.get(hop.host, spec.via)))"
-STALLED = "self.stalls, self._held = self.stalls + 1, True\n            return\n"
+STALLED = "self.stalls, self.held = self.stalls + 1, True\n"
+HELD_BACK = 'if not (self.timers.held and effect.data.startswith(b"INVITE ")):'
 
 
 # -- an engine that is killed ------------------------------------------------------------------------------
@@ -111,6 +113,14 @@ def test_an_invite_that_is_repeated_after_a_freeze_is_seen(
     source = mutate(("sip/timers.py", STALLED, "pass\n"))
     with pytest.raises(AssertionError, match="an INVITE is sent again"):
         no_invite_of_an_overtaken_engine(database, place, source)
+
+
+def test_an_invite_with_credentials_after_a_freeze_is_seen(
+    database: str, place: Path, mutate: Mutate
+) -> None:
+    source = mutate(("sip/endpoint.py", HELD_BACK, "if True:"))
+    with pytest.raises(AssertionError, match="an INVITE with credentials is sent"):
+        no_second_invite_of_an_overtaken_engine(database, place, source)
 
 
 # -- a database that is killed ------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from calling import CarrierLog, Receiver, Verdict, all_ended, rows
 from serving import VDN, ask, wait_for
 
 from outdial.model import Trunk
+from outdial.store.sealing import MasterKey
 from outdial.store.store import Store
 
 FAR_END = Path(__file__).parent.parent / "telephony" / "far_end.py"
@@ -22,8 +23,9 @@ FAR_END = Path(__file__).parent.parent / "telephony" / "far_end.py"
 ENDINGS = ("01", "01", "01", "03", "01", "04", "01", "09", "01", "01")
 """The last two digits of the numbers: answered, busy, rings until we give up, declined."""
 
-LATE_REFUSAL, LATE_ANSWER, UNHEARD = ("12",), ("13",), ("14",)
-"""Of `far_end.py`: 503 after a silence; an answer whatever was cancelled; nothing that reaches the caller."""
+LATE_REFUSAL, LATE_ANSWER, UNHEARD, LATE_CHALLENGE = ("12",), ("13",), ("14",), ("15",)
+"""Of `far_end.py`: 503 after a silence; an answer whatever was cancelled; nothing that reaches the caller;
+401 after a silence."""
 
 OPEN = "SELECT attempt_id::text AS id FROM attempt WHERE ended_at IS NULL"
 
@@ -66,11 +68,14 @@ def far_end(folder: Path, port: int, *, transport: str = "udp", **times: float) 
         process.wait(10)
 
 
-def connect(dsn: str, *ports: int, **facts: Any) -> None:
-    """A trunk to each of these far ends, tried in their order, and every destination allowed."""
+def connect(dsn: str, *ports: int, key: MasterKey | None = None, **facts: Any) -> None:
+    """A trunk to each of these far ends, tried in their order, and every destination allowed.
+
+    `key`: the master key, where a trunk has a password.
+    """
 
     async def work() -> None:
-        async with Store(dsn, None, size=1) as store:
+        async with Store(dsn, key, size=1) as store:
             for nth, port in enumerate(ports, 1):
                 await store.trunks.add(trunk(f"far{nth}", port, position=nth, **facts))
             await store.trunks.allow(VDN, ["any"])

@@ -2,9 +2,10 @@
 
     python far_end.py --port PORT --log FILE [--transport tcp] [--ring S] [--talk S] [--late S] [--give-up S]
 
-The last two digits of the number decide, as at the simulated carrier (`outdial.switch.script`); three more
+The last two digits of the number decide, as at the simulated carrier (`outdial.switch.script`); four more
 are known here: 12 says nothing for `late` seconds, then 503; 13 rings for `late` seconds whatever a CANCEL
-says, then it answers; 14 is a call of which the caller never hears, and that ends after `late` seconds.
+says, then it answers; 14 is a call of which the caller never hears, and that ends after `late` seconds; 15
+says nothing for `late` seconds, then it asks for credentials, and takes any.
 
 The log has that carrier's format, so the same proofs read it; its `attempt` is what the Call-ID begins with,
 its `connection` the port that the INVITE came from. Ends of calls are told apart by `by`: caller, callee,
@@ -41,7 +42,8 @@ REFUSALS = {
     "09": (603, "Decline"),
 }
 SILENT, RINGS_ON = "10", "04"
-REFUSES_LATE, ANSWERS_LATE, UNHEARD = "12", "13", "14"
+REFUSES_LATE, ANSWERS_LATE, UNHEARD, ASKS_LATE = "12", "13", "14", "15"
+CHALLENGE = ("WWW-Authenticate", 'Digest realm="far", nonce="1", qop="auth"')
 UUID_LENGTH = 36
 RTP_HEADER = 12
 
@@ -191,6 +193,11 @@ class FarEnd(asyncio.DatagramProtocol):
             if not call.over:
                 await self._finally(call, 503, "Unavailable")
             return
+        if ending == ASKS_LATE and not call.invite.get("Authorization"):
+            await asyncio.sleep(self._late)
+            if not call.over:
+                await self._finally(call, 401, "Unauthorized", CHALLENGE)
+            return
         if ending == UNHEARD:
             await asyncio.sleep(self._late)
             self._end(call, "callee")
@@ -253,8 +260,8 @@ class FarEnd(asyncio.DatagramProtocol):
         if not await self._repeat(call.answer, call.address, lambda: call.acknowledged or call.over):
             self._end(call, "nobody")
 
-    async def _finally(self, call: Call, status: int, reason: str) -> None:
-        call.answer = response_to(call.invite, status, reason, to_tag="far")
+    async def _finally(self, call: Call, status: int, reason: str, *headers: tuple[str, str]) -> None:
+        call.answer = response_to(call.invite, status, reason, to_tag="far", headers=headers)
         self._end(call, "caller" if status == 487 else "callee")
         await self._repeat(call.answer, call.address, lambda: call.acknowledged)
 

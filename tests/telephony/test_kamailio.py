@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import ssl
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from caller import VDN, Caller, trunk_to
 from kamailio import PASSWORD, PROGRAM, USER, Kamailio
 from sipp import ANSWER, END, Sipp, bye, pause
+from structlog.testing import capture_logs
 
 from outdial.model import HungUpBy
 
@@ -90,7 +92,7 @@ async def test_a_certificate_of_nobody_is_refused(proxy: Proxy) -> None:
     caller = Caller(trunk_to(kamailio.tls_port, transport="tls"))
     await caller.switch.start(lambda _: None, lambda: None, caller.announce)
     try:
-        await caller.until(lambda: any(not one.alive for one in caller.switch.standing()))
+        await caller.until(lambda: any(not one.up for one in caller.switch.trunks()))
         assert caller.switch.room(VDN).calls == 0
     finally:
         await caller.switch.close()
@@ -108,6 +110,12 @@ async def test_a_trunk_registers_and_answers_pings(proxy: Proxy) -> None:
         ping_every=1,
         from_domain="carrier.test",
     )
-    async with Caller(trunk) as caller:
-        await caller.until(lambda: all(one.alive for one in caller.switch.standing()))
-        await caller.until(lambda: caller.switch.registered("one"))
+    with capture_logs() as logged:
+        async with Caller(trunk) as caller:
+            await caller.until(lambda: all(one.up for one in caller.switch.trunks()))
+            await caller.until(lambda: "trunk registered" in [line["event"] for line in logged])
+        wrong = replace(trunk, password="another")
+        async with Caller(wrong) as caller:
+            await caller.until(lambda: "trunk not registered" in [line["event"] for line in logged])
+    (said,) = (line for line in logged if line["event"] == "trunk not registered")
+    assert (said["log_level"], said["trunk"], said["reason"]) == ("warning", "one", "401 Unauthorized")

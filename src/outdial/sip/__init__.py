@@ -1,7 +1,7 @@
 """The SIP user agent, client side only: it places calls and refuses all else.
 
-Everything but `connection.py`, `endpoint.py`, `timers.py`, `resolver.py`, `rtp.py` and `udp.py` is sans-IO:
-bytes and the time in, bytes and events out.
+Everything is sans-IO (bytes and the time in, bytes and events out) but `connection.py`, `datagrams.py`,
+`endpoint.py`, `timers.py`, `resolver.py`, `rtp.py` and `udp.py`.
 
     words.py         what the parts tell one another: hops, call specifications, effects
     fields.py        names and values of header fields: URIs, addresses, Vias (RFC 3261 §20, §25)
@@ -19,10 +19,11 @@ bytes and the time in, bytes and events out.
     registration.py  keeping a registration alive (RFC 3261 §10), and asking whether a hop is alive
     locate.py        NAPTR, SRV and addresses in the order to try (RFC 3263)
     endpoint.py      sockets, and the conversations on them
+    datagrams.py     UDP: one by one, or in gulps where many come
     timers.py        when a conversation is looked at next
     connection.py    one connection over TCP or TLS
     resolver.py      names to hops, by DNS, with a cache
     stream.py        what a received RTP stream says: losses, keys, frames (RFC 3550, RFC 4733)
     rtp.py           audio: playing, keys, counts (RFC 3550, RFC 4733)
-    udp.py           its sockets: the range of ports, the socket filter of Linux
+    udp.py           audio's sockets: the range of ports, the socket filter of Linux
 """

@@ -22,6 +22,7 @@ import structlog
 
 from outdial.errors import SwitchError
 from outdial.sip.connection import Stream
+from outdial.sip.datagrams import Datagrams, family_of
 from outdial.sip.framing import Malformed
 from outdial.sip.message import (
     BadRequest,
@@ -32,17 +33,11 @@ from outdial.sip.message import (
     response_to,
 )
 from outdial.sip.timers import Timers
-from outdial.sip.words import Effect, Hop, Transmit
+from outdial.sip.words import T1, Effect, Hop, Transmit
 
 log = structlog.get_logger()
 
 ALLOW: Final = "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, UPDATE"
-
-_DRAIN: Final = 64
-"""Datagrams read in one turn of the loop: one costs 23 us by itself and 2 us in a burst (telephony.md §1)."""
-
-_BUFFER: Final = 4 << 20
-"""Bytes asked of the system for datagrams that wait (it may give less)."""
 
 _BACKLOG: Final = 64 << 10
 """Bytes that may wait for a peer that does not read before nothing new is sent to it."""
@@ -71,7 +66,7 @@ class Conversation(Protocol):
         ...
 
     def wake_at(self) -> float | None:
-        """When `poll` is due next."""
+        """When `poll` is due next. A time nearer than T1 may be missed, by T1 at most."""
         ...
 
     def unreachable(self, hop: Hop, now: float) -> list[Effect]:
@@ -110,8 +105,8 @@ class Endpoint:
         self._listen = tuple(listen)
         self._external = external
         self._tls = tls
-        self._udp: dict[int, socket.socket] = {}
-        self._bound: dict[int, tuple[str, int]] = {}
+        self.counts: Counter[str] = Counter()
+        self._udp = Datagrams(self._hear, self.counts)
         self._streams: dict[Hop, Stream] = {}
         self._connecting: dict[Hop, asyncio.Task[None]] = {}
         self._waiting: dict[Hop, bytes] = {}
@@ -121,7 +116,6 @@ class Endpoint:
         self._peers: frozenset[str] = frozenset()
         self.on_stray: Callable[[Response, Hop], None] = lambda response, source: None
         """Hears a peer's 2xx to an INVITE of no conversation: a call that a predecessor placed."""
-        self.counts: Counter[str] = Counter()
         self._loop: asyncio.AbstractEventLoop
 
     # -- life ------------------------------------------------------------------------------------------
@@ -132,27 +126,10 @@ class Endpoint:
         self.timers.start(self._loop)
         for host, port in self._listen:
             try:
-                self._bind(host, port)
+                self._udp.bind(host, port)
             except OSError as error:
                 await self.close()
                 raise SwitchError(f"sip_listen: {host} port {port}: {error.strerror or error}") from error
-
-    def _bind(self, host: str, port: int) -> None:
-        family = _family(host)
-        sock = socket.socket(family, socket.SOCK_DGRAM)
-        try:
-            sock.setblocking(False)
-            for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
-                sock.setsockopt(socket.SOL_SOCKET, option, _BUFFER)
-            if family == socket.AF_INET6:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            sock.bind((host, port))
-        except BaseException:
-            sock.close()
-            raise
-        self._udp[family] = sock
-        self._bound[family] = sock.getsockname()[:2]
-        self._loop.add_reader(sock, self._read, sock)
 
     async def close(self) -> None:
         """Close every socket. What still talks is cut off: hang up before."""
@@ -161,24 +138,20 @@ class Endpoint:
             task.cancel()
         for stream in list(self._streams.values()):
             stream.transport.abort()
-        for sock in self._udp.values():
-            self._loop.remove_reader(sock)
-            sock.close()
-        self._udp.clear()
+        self._udp.close()
         self._streams.clear()
         self._conversations.clear()
 
     @property
     def families(self) -> tuple[str, ...]:
         """The DNS types of the addresses that we can send to."""
-        kinds = {socket.AF_INET: "A", socket.AF_INET6: "AAAA"}
-        return tuple(kind for family, kind in kinds.items() if family in self._udp)
+        return self._udp.families
 
     # -- our own addresses -----------------------------------------------------------------------------
 
     def local(self, hop: Hop) -> tuple[str, int]:
         """Our address and port as this hop sees them: in Via and, for UDP, in Contact."""
-        bound = self._bound.get(_family(hop.host))
+        bound = self._udp.bound.get(family_of(hop.host))
         if bound is None:
             raise SwitchError(f"no address of sip_listen has the family of {hop.host}")
         host, port = bound
@@ -199,7 +172,7 @@ class Endpoint:
     def ready(self, hop: Hop) -> bool:
         """Whether something sent to this hop leaves at once."""
         if hop.transport == "udp":
-            return _family(hop.host) in self._udp
+            return hop.host in self._udp
         stream = self._streams.get(hop)
         return stream is not None and stream.transport.get_write_buffer_size() <= _BACKLOG
 
@@ -209,11 +182,16 @@ class Endpoint:
         self.perform(conversation, effects)
 
     def perform(self, conversation: Conversation, effects: Iterable[Effect]) -> None:
-        """Do what a conversation asks; what it tells is heard after all of it was sent."""
+        """Do what a conversation asks; what it tells is heard after all of it was sent.
+
+        While we are held, an INVITE (again with credentials, say) counts as lost on the way: timer A sends
+        it again once we know that nobody has taken over its call.
+        """
         told: list[Effect] = []
         for effect in effects:
             if isinstance(effect, Transmit):
-                self._send(effect.data, effect.hop)
+                if not (self.timers.held and effect.data.startswith(b"INVITE ")):
+                    self._send(effect.data, effect.hop)
             else:
                 told.append(effect)
         entry = self._conversations.get(conversation.call_id)
@@ -221,7 +199,7 @@ class Endpoint:
             return
         if conversation.finished:
             del self._conversations[conversation.call_id]
-        else:
+        elif entry.look_at > self._loop.time() + T1:
             self._arm(entry)
         for effect in told:
             entry.hear(effect)
@@ -260,19 +238,6 @@ class Endpoint:
 
     # -- receiving -------------------------------------------------------------------------------------
 
-    def _read(self, sock: socket.socket) -> None:
-        for _ in range(_DRAIN):
-            try:
-                data, address = sock.recvfrom(65535)
-            except BlockingIOError:
-                return
-            except OSError:  # an ICMP error of an earlier datagram; the transaction's timers see to it
-                self.counts["socket errors"] += 1
-                continue
-            if len(data) <= 4 and not data.strip(b"\r\n\0"):
-                continue  # a keep-alive
-            self._hear(data, _source(address[0], address[1]))
-
     def _hear(self, data: bytes, source: Hop) -> None:
         try:
             self._receive(parse(data), source)
@@ -288,8 +253,9 @@ class Endpoint:
     def _receive(self, message: Request | Response, source: Hop) -> None:
         entry = self._conversations.get(message.call_id)
         if entry is not None:
-            conversation = entry.conversation
-            self.perform(conversation, conversation.receive(message, self._loop.time(), source))
+            conversation, now = entry.conversation, self._loop.time()
+            self.timers.notice(now)
+            self.perform(conversation, conversation.receive(message, now, source))
             return
         self.counts["strays"] += 1
         if source.host not in self._peers:
@@ -322,13 +288,8 @@ class Endpoint:
             self._connect_for(data, hop)
 
     def _send_datagram(self, data: bytes, hop: Hop) -> None:
-        sock = self._udp.get(_family(hop.host))
         try:
-            if sock is None:
-                raise OSError("no socket of this family")
-            sock.sendto(data, (hop.host, hop.port))
-        except BlockingIOError:
-            self.counts["send buffer full"] += 1  # as if the network had lost it
+            self._udp.send(data, hop.host, hop.port)
         except OSError as error:
             log.warning("SIP not sent", hop=hop.host, reason=str(error))
             self._loop.call_soon(self._failed, hop)
@@ -375,11 +336,6 @@ class Endpoint:
         except OSError:
             self.counts["connections failed"] += 1
             raise
-
-    def disconnect(self, hop: Hop) -> None:
-        """Close the connection to this hop."""
-        if (stream := self._streams.pop(hop, None)) is not None:
-            stream.transport.abort()
 
     def _receive_stream(self, stream: Stream, data: bytes) -> None:
         try:
@@ -430,11 +386,6 @@ class Endpoint:
 
 
 @lru_cache(_REMEMBERED)
-def _source(host: str, port: int) -> Hop:
-    return Hop("udp", host, port)
-
-
-@lru_cache(_REMEMBERED)
 def _is_literal(host: str) -> bool:
     with contextlib.suppress(ValueError):
         ipaddress.ip_address(host)
@@ -442,14 +393,9 @@ def _is_literal(host: str) -> bool:
     return False
 
 
-def _family(host: str) -> socket.AddressFamily:
-    """Of an IP literal."""
-    return socket.AF_INET6 if ":" in host else socket.AF_INET
-
-
 def _address_towards(hop: Hop) -> str:
     """The local address from which the system would send to this hop."""
-    family = _family(hop.host)
+    family = family_of(hop.host)
     with socket.socket(family, socket.SOCK_DGRAM) as probe:
         probe.connect((hop.host, hop.port))
         return str(probe.getsockname()[0])

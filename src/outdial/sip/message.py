@@ -87,13 +87,14 @@ class Message:
     the headers before, not after.
     """
 
-    __slots__ = ("_branch", "_cseq", "_from", "_tags", "_to", "_via", "body", "headers")
+    __slots__ = ("_branch", "_cseq", "_first", "_from", "_tags", "_to", "_via", "body", "headers")
 
     def __init__(self, headers: Iterable[Header] = (), body: bytes = b"") -> None:
         self.headers: list[Header] = (
             [(NAMES.get(name) or canonical(name), value) for name, value in headers] if headers else []
         )
         self.body = body
+        self._first: dict[str, str] | None = None  # the first value of each header, of one that was read
         self._branch: str | None = None
         self._tags: tuple[str | None, str | None] | None = None  # of From and To, once read
         self._via: Via | None = None
@@ -104,6 +105,8 @@ class Message:
     def get(self, name: str) -> str | None:
         """The first value of a header as it stands, or None."""
         name = NAMES.get(name) or canonical(name)
+        if self._first is not None:
+            return self._first.get(name)
         for known, value in self.headers:
             if known == name:
                 return value
@@ -116,6 +119,8 @@ class Message:
         their commas; others are not. Raises `ParseError` where a list cannot be split.
         """
         name = NAMES.get(name) or canonical(name)
+        if self._first is not None and name not in self._first:
+            return []
         values = [value for known, value in self.headers if known == name]
         if values and name in _LISTS:
             return [element for value in values for element in split_list(value)]
@@ -246,7 +251,7 @@ class Written(Request):
     ) -> None:
         self.method, self.uri, self.body = method, uri, body
         self._cseq, self._branch = (cseq, method), branch
-        self._tags = self._via = self._from = self._to = None
+        self._first = self._tags = self._via = self._from = self._to = None
         self._read: list[Header] | None = None
         self._bytes = self._write(lines)
 
@@ -352,7 +357,7 @@ class Head:
     def message(self, body: bytes) -> Request | Response:
         """The message, judged. Raises `ParseError`."""
         message = self._start()
-        message.headers = self.headers
+        message.headers, message._first = self.headers, self.first
         message.body = body
         try:
             if self.fault:

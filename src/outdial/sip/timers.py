@@ -16,14 +16,17 @@ _ROUNDED: Final = 0.001
 _STALLED: Final = 1.0
 """Seconds: who was stopped for so long may have been overtaken by another engine, and learns that first."""
 
+BEAT: Final = 0.4
+"""Seconds between two notes that this process runs: so a stop of `_STALLED` is always noticed."""
+
 
 class Timers:
     """Times are the loop's, in seconds.
 
     `stalls`: how often this process was stopped for so long that another engine may have taken over its
-    calls. Nothing is due from then on, so no INVITE is sent again (RFC 3261 §17.1.1.2, timer A), until
-    `go_on` has this number. Without an engine nobody says so, and nobody can take over: who has never heard
-    `go_on` does not wait for it.
+    calls. It is `held` from then on until `go_on` has this number: nothing is due, so no INVITE is sent
+    again (RFC 3261 §17.1.1.2, timer A). Without an engine nobody says so, and nobody can take over: who has
+    never heard `go_on` is never held.
     """
 
     def __init__(self, look: Callable[[str, float, float], None]) -> None:
@@ -33,19 +36,24 @@ class Timers:
         self._slots: dict[int, list[tuple[float, str]]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._armed = float("inf")
-        self._held = False
         self._has_engine = False
+        self._alive_at = 0.0
+        self._beat: asyncio.TimerHandle | None = None
+        self.held = False
         self.stalls = 0
         self._loop: asyncio.AbstractEventLoop
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Run on this loop."""
         self._loop = loop
+        self._alive_at = loop.time()
+        self._beat_on()
 
     def close(self) -> None:
         """Look at nothing any more."""
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._beat):
+            if timer is not None:
+                timer.cancel()
 
     def set(self, at: float, call_id: str) -> None:
         """Look at it at this time; what was set before stays set."""
@@ -56,15 +64,26 @@ class Timers:
             return
         self._slots[slot] = [(at, call_id)]
         heappush(self._due, slot)
-        if slot / _SLOTS < self._armed and not self._held:
+        if slot / _SLOTS < self._armed and not self.held:
             self._arm()
 
     def go_on(self, stalls: int) -> None:
         """This run was alive after so many stalls: what is due goes on."""
         self._has_engine = True
-        if self._held and stalls == self.stalls:
-            self._held, self._armed = False, float("inf")
+        if self.held and stalls == self.stalls:
+            self.held, self._armed = False, float("inf")
             self._arm()
+
+    def notice(self, now: float) -> None:
+        """Note that this process runs, and whether it was stopped for long before."""
+        if self._has_engine and now - self._alive_at > _STALLED:
+            self.stalls, self.held = self.stalls + 1, True
+        self._alive_at = now
+
+    def _beat_on(self) -> None:
+        now = self._loop.time()
+        self.notice(now)
+        self._beat = self._loop.call_at(now + BEAT, self._beat_on)
 
     def _arm(self) -> None:
         """Set the loop's timer for what is due first, and never in the past: that would be a stall."""
@@ -76,8 +95,8 @@ class Timers:
 
     def _ring(self) -> None:
         now = self._loop.time()
-        if self._has_engine and now - self._armed > _STALLED:
-            self.stalls, self._held = self.stalls + 1, True
+        self.notice(now)
+        if self.held:
             return
         self._armed = float("inf")
         while self._due and self._due[0] / _SLOTS <= now:

@@ -56,6 +56,7 @@ class Gateway:
         self._announced: dict[str, str] = {}
         self._hops: list[Hop] = []
         self._registration: Registration | None = None
+        self._said = ""  # of the registration, last
         board.reached(trunk.name, False)
         self._task = asyncio.create_task(self._live())
 
@@ -63,11 +64,6 @@ class Gateway:
         """Where calls go now; None while the address is not known, or ours towards it not announced."""
         hop = self._hops[0] if self._hops else None
         return hop if hop is not None and self._announced.get(hop.host) == self._sent_by(hop) else None
-
-    @property
-    def registered(self) -> bool:
-        """Whether the registrar has us."""
-        return self._registration is not None and self._registration.registered
 
     def hosts(self) -> set[str]:
         """The addresses from which requests of this trunk come."""
@@ -114,7 +110,8 @@ class Gateway:
     async def _while_ready(self, seconds: float) -> None:
         """Wait; a connection that is lost ends it."""
         until = self._now() + seconds
-        while (ready := self._ready()) and self._now() < until:  # noqa: ASYNC110  # the endpoint tells no event
+        while (ready := self._ready()) and self._now() < until:  # the endpoint tells no event
+            self._say_registration()
             await asyncio.sleep(min(_NOTICE_WITHIN, seconds))
         self._board.reached(self.trunk.name, ready)
 
@@ -164,6 +161,18 @@ class Gateway:
             return
         self._unregister()
         self._register(self._hops[0])
+
+    def _say_registration(self) -> None:
+        """Log what has become of it, when that is news."""
+        one = self._registration
+        said = "" if one is None else "registered" if one.registered else one.error
+        if not said or said == self._said:
+            return
+        self._said = said
+        if said == "registered":
+            log.info("trunk registered", trunk=self.trunk.name)
+        else:
+            log.warning("trunk not registered", trunk=self.trunk.name, reason=said)
 
     def _register(self, hop: Hop) -> None:
         self._registration = registration = Registration(account(self._endpoint, self.trunk, hop))

@@ -259,15 +259,6 @@ class SipSwitch:
         now, wall = self._now(), datetime.now(UTC).replace(microsecond=0)
         return [_state(one, now, wall) for one in self._board.standing(now)]
 
-    def standing(self) -> list[routing.TrunkStanding]:
-        """Every trunk: whether it takes calls now, or what keeps it from that."""
-        return self._board.standing(self._now())
-
-    def registered(self, trunk: str) -> bool:
-        """Whether the trunk's registrar has us."""
-        gateway = self._gateways.get(trunk)
-        return gateway is not None and gateway.registered
-
     # -- lines -----------------------------------------------------------------------------------------
 
     def _heard(self, event: SwitchEvent) -> None:
