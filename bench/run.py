@@ -11,6 +11,7 @@ import agent
 import calls
 import claims
 import media
+import neighbours
 import ready
 
 
@@ -30,6 +31,7 @@ def main() -> None:
         media.measure((500, 1000, 1500), 10.0 if "--long" in sys.argv else 2.0)
     _calls(small="--small" in sys.argv, long="--long" in sys.argv)
     asyncio.run(admission.measure(size))
+    neighbours.measure(small="--small" in sys.argv)
 
 
 def _calls(*, small: bool, long: bool) -> None:

@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mutations import ANSWER, MESSAGES
 
-from outdial.sip import message as messages
 from outdial.sip.dialog import reason_cause
 from outdial.sip.framing import Malformed, StreamParser
 from outdial.sip.message import (
@@ -497,14 +496,3 @@ def test_a_written_request_says_of_itself_what_its_bytes_say() -> None:
 def test_no_value_becomes_a_header_of_a_written_request(value: str) -> None:
     with pytest.raises(ValueError, match="CR, LF or NUL"):
         written(f"Subject: {value}")
-
-
-def test_lines_of_a_long_head_are_not_remembered_and_read_the_same() -> None:
-    long = BYE.replace(b"\r\n\r\n", b"\r\nX-Long: " + b"x" * 2048 + b"\r\n\r\n")
-    before = messages._remembered_field.cache_info()
-    assert parse(long).headers[:-1] == parse(BYE).headers
-    parse(long)
-    after = messages._remembered_field.cache_info()
-    assert after.hits + after.misses - before.hits - before.misses == BYE.count(
-        b"\r\n", 0, BYE.index(b"\r\n\r\n")
-    )

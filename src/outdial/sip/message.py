@@ -48,12 +48,6 @@ MAX_BODY: Final = 256 * 1024
 """Bytes of a head and of a body."""
 MAX_HEADERS: Final = 200
 
-_BRIEF: Final = 2048
-"""Characters of a head whose lines are remembered: most of them come again with the next message."""
-
-_REMEMBERED: Final = 4096
-"""Lines, and values of Via, From and To: the calls that ring."""
-
 Header = tuple[str, str]
 
 _MANDATORY = ("Via", "From", "To", "Call-ID", "CSeq")
@@ -310,12 +304,11 @@ def parse(data: bytes) -> Request | Response:
 class Head:
     """A start line and its headers, split but not judged; `fault` is the first thing wrong with them."""
 
-    __slots__ = ("brief", "fault", "first", "headers", "start")
+    __slots__ = ("fault", "first", "headers", "start")
 
     def __init__(self, head: bytes) -> None:
         text = head.decode("utf-8", "surrogateescape")
         self.fault = ""
-        self.brief = len(text) <= _BRIEF
         breaks = text.count("\r\n")
         if text.count("\r") != breaks or text.count("\n") != breaks:
             self.fault = "head: CR or LF alone"
@@ -325,8 +318,7 @@ class Head:
         if breaks > MAX_HEADERS:
             raise ParseError("head: over 200 headers")
         self.start, *lines = text.split("\r\n")
-        read = _remembered_field if self.brief else _field
-        self.headers = [field for line in lines if (field := read(line)) is not None]
+        self.headers = [field for line in lines if (field := _field(line)) is not None]
         if len(self.headers) < len(lines):
             self.fault = self.fault or "head: a line is no header"
         self.first = dict(reversed(self.headers))  # the first value of each
@@ -362,7 +354,7 @@ class Head:
         try:
             if self.fault:
                 raise ParseError(self.fault)
-            _check(message, self.first, brief=self.brief)
+            _check(message, self.first)
         except ParseError as error:
             raise self.blame(error) from None
         return message
@@ -384,11 +376,6 @@ def _field(line: str) -> Header | None:
     name, colon, value = line.partition(":")
     known = NAMES.get(name) or _name(name)
     return (known, value.strip(" \t")) if colon and known else None
-
-
-_remembered_field = lru_cache(_REMEMBERED)(_field)
-_remembered_tag = lru_cache(_REMEMBERED)(tag_of)
-_remembered_branch = lru_cache(_REMEMBERED)(branch_of)
 
 
 def _name(name: str) -> str:
@@ -431,7 +418,7 @@ def _status_line(rest: str) -> tuple[int, str]:
     return int(match[1]), reason
 
 
-def _check(message: Request | Response, first: dict[str, str], *, brief: bool) -> None:
+def _check(message: Request | Response, first: dict[str, str]) -> None:
     """The headers without which there is no transaction and no dialog, each there and well formed."""
     if len(first) < len(message.headers):
         names = [name for name, _ in message.headers]
@@ -441,9 +428,8 @@ def _check(message: Request | Response, first: dict[str, str], *, brief: bool) -
     for name in _MANDATORY:
         if not first.get(name):
             raise ParseError(f"{name}: missing or empty")
-    branch, tag = (_remembered_branch, _remembered_tag) if brief else (branch_of, tag_of)
-    message._branch = branch(first["Via"])
-    message._tags = tag(first["From"]), tag(first["To"])
+    message._branch = branch_of(first["Via"])
+    message._tags = tag_of(first["From"]), tag_of(first["To"])
     message._cseq = _numbered(first["CSeq"])
     if isinstance(message, Request):
         _check_request(message, message._cseq[1])
