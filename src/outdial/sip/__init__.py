@@ -19,7 +19,7 @@ Everything is sans-IO (bytes and the time in, bytes and events out) but `connect
     registration.py  keeping a registration alive (RFC 3261 §10), and asking whether a hop is alive
     locate.py        NAPTR, SRV and addresses in the order to try (RFC 3263)
     endpoint.py      sockets, and the conversations on them
-    datagrams.py     UDP: one by one, or in gulps where many come
+    datagrams.py     UDP: the sockets of each family
     timers.py        when a conversation is looked at next
     connection.py    one connection over TCP or TLS
     resolver.py      names to hops, by DNS, with a cache

@@ -1,9 +1,4 @@
-"""UDP for signalling: our sockets, one of each family; what comes in alone is read at once, a flood in gulps.
-
-A datagram that wakes the process by itself costs it 23 us, one of a burst 2 (telephony.md §1). So where many
-come, the sockets are looked at every few milliseconds, and nothing wakes us in between. RFC 3261 knows no
-wait that short: its T1 is half a second.
-"""
+"""UDP for signalling: our sockets, one of each family."""
 
 from __future__ import annotations
 
@@ -16,18 +11,8 @@ from typing import Final
 
 from outdial.sip.words import Hop
 
-GULP: Final = 0.005
-"""Seconds between two looks at a socket to which many datagrams come."""
-
-_WINDOW: Final = 0.1
-"""Seconds over which datagrams are counted."""
-
-_MANY: Final = 30
-_FEW: Final = 10
-"""Datagrams in a window: from the one on they are read in gulps, below the other one by one."""
-
-_DRAIN: Final = 256
-"""Datagrams read in one turn of the loop: about 10 ms of work."""
+_DRAIN: Final = 64
+"""Datagrams read in one turn of the loop: one costs 23 us by itself and 2 us in a burst (telephony.md §1)."""
 
 _BUFFER: Final = 4 << 20
 """Bytes asked of the system for datagrams that wait (it may give less)."""
@@ -42,7 +27,8 @@ class Datagrams:
     def __init__(self, hear: Callable[[bytes, Hop], None], counts: Counter[str]) -> None:
         self._hear = hear
         self._counts = counts
-        self._sockets: dict[int, _Socket] = {}
+        self._sockets: dict[int, socket.socket] = {}
+        self._loop: asyncio.AbstractEventLoop
         self.bound: dict[int, tuple[str, int]] = {}
         """Our addresses and ports by their family."""
 
@@ -61,12 +47,15 @@ class Datagrams:
             sock.close()
             raise
         self.bound[family] = sock.getsockname()[:2]
-        self._sockets[family] = _Socket(sock, self._hear, self._counts)
+        self._sockets[family] = sock
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(sock, self._drain, sock)
 
     def close(self) -> None:
         """Close every socket."""
-        for one in self._sockets.values():
-            one.close()
+        for sock in self._sockets.values():
+            self._loop.remove_reader(sock)
+            sock.close()
         self._sockets.clear()
 
     def __contains__(self, host: str) -> bool:
@@ -84,75 +73,25 @@ class Datagrams:
 
         Raises `OSError` where it cannot be sent.
         """
-        one = self._sockets.get(family_of(host))
-        if one is None:
+        sock = self._sockets.get(family_of(host))
+        if sock is None:
             raise OSError("no socket of this family")
         try:
-            one.sock.sendto(data, (host, port))
+            sock.sendto(data, (host, port))
         except BlockingIOError:
             self._counts["send buffer full"] += 1
 
-
-class _Socket:
-    """One socket, and how it is read: woken by each datagram, or looked at every `GULP` seconds."""
-
-    __slots__ = ("_counts", "_hear", "_loop", "_read", "_since", "_timer", "sock")
-
-    def __init__(self, sock: socket.socket, hear: Callable[[bytes, Hop], None], counts: Counter[str]) -> None:
-        self.sock = sock
-        self._hear = hear
-        self._counts = counts
-        self._loop = asyncio.get_running_loop()
-        self._timer: asyncio.TimerHandle | None = None
-        self._since = self._loop.time()
-        self._read = 0
-        self._loop.add_reader(sock, self._woken)
-
-    def close(self) -> None:
-        if self._timer is None:
-            self._loop.remove_reader(self.sock)
-        else:
-            self._timer.cancel()
-        self.sock.close()
-
-    def _woken(self) -> None:
-        now = self._loop.time()
-        if now - self._since > _WINDOW:
-            self._since, self._read = now, 0
-        elif self._read >= _MANY:
-            self._loop.remove_reader(self.sock)
-            self._since, self._read = now, 0
-            self._timer = self._loop.call_later(GULP, self._gulp)
-        self._drain()
-
-    def _gulp(self) -> None:
-        """Read what has come; the next look is planned before, whatever becomes of this one."""
-        now = self._loop.time()
-        if now - self._since > _WINDOW and self._read < _FEW:
-            self._timer = None
-            self._loop.add_reader(self.sock, self._woken)
-        else:
-            self._timer = self._loop.call_later(GULP, self._gulp)
-        if now - self._since > _WINDOW:
-            self._since, self._read = now, 0
-        self._drain()
-
-    @property
-    def _closed(self) -> bool:
-        return self.sock.fileno() == -1
-
-    def _drain(self) -> None:
+    def _drain(self, sock: socket.socket) -> None:
         for _ in range(_DRAIN):
             try:
-                data, address = self.sock.recvfrom(65535)
+                data, address = sock.recvfrom(65535)
             except BlockingIOError:
                 return
             except OSError:  # an ICMP error of an earlier datagram; the transaction's timers see to it
-                if self._closed:
+                if sock.fileno() == -1:  # closed by who heard the last one
                     return
                 self._counts["socket errors"] += 1
                 continue
-            self._read += 1
             if len(data) <= 4 and not data.strip(b"\r\n\0"):
                 continue  # a keep-alive
             self._hear(data, _source(address[0], address[1]))
