@@ -157,7 +157,9 @@ def test_audio_that_waits_for_the_database_is_seen(serve: Serve, mutate: Mutate)
 
 
 def test_a_failover_of_an_overtaken_engine_is_seen(database: str, place: Path, mutate: Mutate) -> None:
-    source = mutate(("switch/line.py", PERMITTED, "permitted = True"))
+    source = mutate(
+        ("switch/line.py", PERMITTED, "permitted = True"), ("sip/endpoint.py", HELD_BACK, "if True:")
+    )
     with pytest.raises(AssertionError, match="calls of an overtaken engine"):
         no_call_of_an_overtaken_engine(database, place, source)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import socket
 import subprocess
 import sys
@@ -41,14 +42,20 @@ def over_sip(host: str = "127.0.0.1") -> dict[str, Any]:
 
 
 def free_port() -> int:
-    """A port of loopback that was free a moment ago, for UDP and for TCP."""
+    """A port of loopback that was free a moment ago, for UDP and for TCP.
+
+    None that the system gives away by itself: an engine that is started anew still wants it.
+    """
     while True:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock, socket.socket() as other:
-            sock.bind(("127.0.0.1", 0))
-            port = int(sock.getsockname()[1])
-            with suppress(OSError):
-                other.bind(("127.0.0.1", port))
-                return port
+        port = random.randrange(10_000, 20_000)
+        with (
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock,
+            socket.socket() as other,
+            suppress(OSError),
+        ):
+            sock.bind(("127.0.0.1", port))
+            other.bind(("127.0.0.1", port))
+            return port
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -200,6 +201,57 @@ async def test_a_commit_that_nobody_can_tell_of_is_unknown(
                     patched.setattr(asyncpg, "connect", unreachable)
     finally:
         await db.close()
+
+
+async def test_an_id_that_a_crash_gave_away_again_is_not_believed(
+    open_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The postmaster outlives the crash of a backend; what that had not flushed is lost, with its id.
+
+    Whoever believed the id's new owner would take a lost claim for committed, and call without an attempt.
+    """
+    options = EmbeddedOptions(data=open_folder / "crashing", notice=lambda _: None)
+    original = asyncpg.Connection.execute
+    given_away: list[str] = []
+
+    async def crashes_before(self: asyncpg.Connection, query: str, *args: object, **more: object) -> str:
+        if query != "COMMIT":
+            done: str = await original(self, query, *args, **more)
+            return done
+        os.kill(self.get_server_pid(), signal.SIGKILL)
+        other = await _connected(postgres.dsn)
+        given_away.append(await other.fetchval("SELECT pg_current_xact_id()::text"))
+        await other.close()
+        raise ConnectionResetError("gone")
+
+    with server.EmbeddedPostgres(options) as postgres:
+        db = Postgres(postgres.dsn)
+        await db.open()
+        with monkeypatch.context() as patched:
+            patched.setattr(asyncpg.Connection, "execute", crashes_before)
+            with pytest.raises(CommitUnknown):
+                async with db.transaction() as tx:
+                    xid = await tx._conn.fetchval("SELECT pg_current_xact_id()::text")
+        await db.close()
+    server.remove_cluster(options.data)
+    assert given_away == [xid]
+
+
+async def _connected(dsn: str) -> asyncpg.Connection:
+    """A connection, as soon as one can be had."""
+    async with asyncio.timeout(20):
+        while True:
+            await asyncio.sleep(0.02)
+            try:
+                conn = await asyncpg.connect(dsn)
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                continue
+            try:
+                await conn.fetchval("SELECT 1")
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                conn.terminate()
+            else:
+                return conn
 
 
 async def _kill_backends_of(dsn: str, name: str) -> None:

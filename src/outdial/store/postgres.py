@@ -61,7 +61,11 @@ REFUSED = (
 )
 """The server said no and rolled back: nothing was kept."""
 
-_FATE = "SELECT pg_current_xact_id_if_assigned()::text, pg_postmaster_start_time()"
+_LIFE = "SELECT pg_postmaster_start_time(), pg_stat_get_bgwriter_stat_reset_time()"
+"""The life of a server. When one of its processes crashes, it begins anew, with its statistics, but the
+postmaster and its start time stay."""
+
+_FATE = f"{_LIFE}, pg_current_xact_id_if_assigned()::text"
 """What a COMMIT can be asked by if its answer is lost."""
 
 _AUDIT = 0x61756474  # "audt": the advisory lock of whoever appends to the audit log
@@ -114,7 +118,7 @@ class Postgres:
 
     async def close(self) -> None:
         """Close the connections; bounded, since a frozen server never says goodbye."""
-        for task in self._leaving:
+        for task in tuple(self._leaving):
             task.cancel()
         if self._pool is not None:
             try:
@@ -179,16 +183,16 @@ class Postgres:
                 await conn.execute("BEGIN")
                 yield transaction
                 await transaction.append_told()
-                xid, started = await conn.fetchrow(_FATE)
+                *life, xid = await conn.fetchrow(_FATE)
             except (*LOST, *REFUSED) as error:
                 drop(conn)
                 raise unavailable(_reason(error)) from error
             except BaseException:
                 await _roll_back(conn)
                 raise
-            await self._commit(conn, xid, started)
+            await self._commit(conn, xid, life)
 
-    async def _commit(self, conn: Connection, xid: str | None, started: datetime | None) -> None:
+    async def _commit(self, conn: Connection, xid: str | None, life: list[datetime | None]) -> None:
         pid = conn.get_server_pid()
         try:
             await conn.execute("COMMIT")
@@ -198,21 +202,21 @@ class Postgres:
             drop(conn)
             if xid is None:
                 return
-            status = await self._status_of(xid, started, pid)
+            status = await self._status_of(xid, life, pid)
             if status == "aborted":
                 raise unavailable(_reason(error)) from error
             if status != "committed":
                 raise commit_unknown(_reason(error)) from error
 
-    async def _status_of(self, xid: str, started: datetime | None, pid: int) -> str | None:
+    async def _status_of(self, xid: str, life: list[datetime | None], pid: int) -> str | None:
         """What became of a transaction: committed, aborted, or None when that cannot be known in time.
 
-        After a restart of the server a lost transaction's id may have been given away again, so only the
-        server that ran it is believed. A commit that is seen is confirmed first (queries/commits.sql).
+        After a restart or a crash of the server a lost transaction's id is given away again, so only the
+        life that ran it is believed. A commit that is seen is confirmed first (queries/commits.sql).
         """
 
         async def ask(conn: Connection) -> str | None:
-            if await conn.fetchval("SELECT pg_postmaster_start_time()") != started:
+            if None in life or list(await conn.fetchrow(_LIFE)) != life:
                 return "restarted"
             await self.end_backend(conn, pid)
             return str(await conn.fetchval(QUERIES["fate"], xid))
@@ -241,7 +245,12 @@ class Postgres:
         """Close it beside our work: a question that waits for a standby is cancelled first, or it stays."""
         task = asyncio.get_running_loop().create_task(_say_goodbye(conn))
         self._leaving.add(task)
-        task.add_done_callback(self._leaving.discard)
+
+        def gone(task: asyncio.Task[None]) -> None:
+            self._leaving.discard(task)
+            drop(conn)  # where there was no time for a goodbye
+
+        task.add_done_callback(gone)
 
     async def end_backend(self, conn: Connection, pid: int) -> None:
         """End the backend of ours that ran a lost statement and wait until it is gone: its fate is sealed.
