@@ -6,12 +6,11 @@ which hold the promises. The figures are here: without and with the neighbours, 
 
 from __future__ import annotations
 
-import shutil
+import statistics
 import sys
-import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 TESTS = Path(__file__).parents[1] / "tests"
@@ -21,10 +20,8 @@ from adding import make_campaigns  # noqa: E402
 from calling import CarrierLog, incomplete, start_campaign  # noqa: E402
 from crowds import Asked, Crowd, Healthy, allowed, check_healthy, crowds, of_worth  # noqa: E402
 from farm import Farm, farming  # noqa: E402
-from receiver_farm import KINDS, SILENT_KINDS, seconds_of  # noqa: E402
-from serving import Server, serving, wait_for  # noqa: E402
-
-from outdial.store.embedded import remove_cluster  # noqa: E402
+from receiver_farm import HOSTILE_KINDS, SILENT_KINDS, seconds_of  # noqa: E402
+from serving import Server, new_place, serving, wait_for  # noqa: E402
 
 CROWD = (("head", 2000, "127.0.1.1"), ("body", 2000, "127.0.1.2"), ("reader", 500, "127.0.1.3"))
 PER_SECOND = 100
@@ -34,22 +31,11 @@ HELD = 45.0
 """Seconds after which a crowd is given up; the server cuts them off after 10 and 30."""
 
 
-@contextmanager
-def _folder() -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="outdial-bench-"))
-    folder.chmod(0o711)
-    try:
-        yield folder
-    finally:
-        remove_cluster(folder / "data")
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 def slow_clients(pace: float, share: float = 1.0, idle_for: float = 15.0) -> None:
     """A row: the p99 of healthy requests while nobody else is there, and while the crowds come, stay and are
     cut off. `pace`: connections a second of each crowd, 0 for all at once; `share`: of their numbers.
     """
-    with _folder() as folder, serving(folder) as server:
+    with new_place() as folder, serving(folder) as server:
         key = server.make_vdn()
         wanted = [(kind, allowed(round(share * number)), source) for kind, number, source in CROWD]
         with Healthy(server, key, make_campaigns(server, 500), PER_SECOND).asking() as healthy:
@@ -89,10 +75,11 @@ def _p99(some: Sequence[Asked]) -> float:
 
 def hostile_receivers(per_second: int, seconds: int, rounds: int) -> None:
     """A row: calls a second of a campaign whose receiver is healthy, alone and beside hostile ones."""
-    hostile = {kind: kind for kind in KINDS if kind not in {"healthy", "canary"}}
     with ExitStack() as stack:
-        folder = stack.enter_context(_folder())
-        farm = stack.enter_context(farming(folder, {"good": "healthy", **hostile}))
+        folder = stack.enter_context(new_place())
+        farm = stack.enter_context(
+            farming(folder, {"good": "healthy", **{kind: kind for kind in HOSTILE_KINDS}})
+        )
         server = stack.enter_context(
             serving(folder, push_allow="127.0.0.0/8", carrier_ring=0.05, carrier_talk=0.1)
         )
@@ -104,10 +91,10 @@ def hostile_receivers(per_second: int, seconds: int, rounds: int) -> None:
         for _ in range(rounds):
             _provoke(server, farm)
             beside.append(_dial(server, log, farm.urls["good"], per_second, seconds))
-    ratio = sorted(one / other for one, other in zip(beside, alone, strict=True))[rounds // 2]
+    ratio = statistics.median(one / other for one, other in zip(beside, alone, strict=True))
     print(
-        f"hostile receivers: {len(hostile)} kinds, results waiting for each: {beside[0]:.2f} calls/s beside"
-        f" them, {alone[0]:.2f} alone; ratio {ratio:.3f}, median of {rounds} rounds (aim 0.95)",
+        f"hostile receivers: {len(HOSTILE_KINDS)} kinds, results waiting for each: {beside[0]:.2f} calls/s"
+        f" beside them, {alone[0]:.2f} alone; ratio {ratio:.3f}, median of {rounds} rounds (aim 0.95)",
         flush=True,
     )
 

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from serving import Process, ask, children_of, title_of, wait_for
-from trunks import free_port
 
 from outdial.store.embedded import Binaries, find_binaries
 from outdial.store.embedded.account import Account, account_for
 from outdial.store.embedded.binaries import runnable_by
 from outdial.store.embedded.layout import ELSEWHERE
+from ports import free_port
 
 NEEDED = ("initdb", "postgres", "pg_basebackup", "pg_isready")
 USER = "outdial"

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from serving import Mutate, Serve, serving
+from serving import Mutate, Serve, new_place, serving
 
 from mutating import copy_of_src
-from outdial.store.embedded import remove_cluster
 
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """A folder with a short path that any user may enter (PostgreSQL's, when we are root)."""
-    folder = Path(tempfile.mkdtemp(prefix="outdial-fault-"))
-    folder.chmod(0o711)
-    yield folder
-    remove_cluster(folder / "data")
-    shutil.rmtree(folder, ignore_errors=True)
+    with new_place() as folder:
+        yield folder
 
 
 @pytest.fixture

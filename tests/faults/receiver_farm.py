@@ -46,6 +46,8 @@ KINDS = (
     *("endless_interim", "error", "gone", "to_the_metadata", "to_the_canary", "reset", "canary"),
 )
 
+HOSTILE_KINDS = tuple(kind for kind in KINDS if kind not in {"healthy", "canary"})
+
 
 def seconds_of(line: dict[str, Any]) -> float:
     """The moment of a line, in seconds of the epoch."""

@@ -6,10 +6,12 @@ import asyncio
 import http.client
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -20,7 +22,7 @@ from typing import Any, TypeVar
 import asyncpg
 
 from outdial.model import AccessKey, Vdn
-from outdial.store.embedded import running_dsn
+from outdial.store.embedded import remove_cluster, running_dsn
 from outdial.store.sealing import create_master_key, load_master_key
 from outdial.store.store import Store
 
@@ -269,6 +271,18 @@ def make_vdn(dsn: str, data: Path, secret: str | None = None) -> AccessKey:
             return await store.vdns.create_key(VDN)
 
     return asyncio.run(work())
+
+
+@contextmanager
+def new_place() -> Iterator[Path]:
+    """A folder with a short path that any user may enter (PostgreSQL's, when we are root)."""
+    folder = Path(tempfile.mkdtemp(prefix="outdial-fault-"))
+    folder.chmod(0o711)
+    try:
+        yield folder
+    finally:
+        remove_cluster(folder / "data")
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

@@ -21,9 +21,10 @@ from calling import SECRET, SETTINGS, CarrierLog, all_ended, launched, receiving
 from disks import Disk, kept_outside, outdial, small_disk, use_up_the_log, whole
 from serving import VDN, Server, ready, serving, wait_for
 from test_adds import MEASURED, judged
-from trunks import connect, far_end, free_port, over_sip
+from trunks import connect, far_end, over_sip
 
 from outdial.store.store import Store
+from ports import free_port
 
 AGAIN_WITHIN = 5.0
 """Seconds from the moment there is room until it works as before."""

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from calling import CarrierLog, incomplete, outbox, start_campaign
 from farm import Farm, delays, farming, percentile
-from receiver_farm import KINDS, SILENT_KINDS, TLS_KINDS, seconds_of
+from receiver_farm import HOSTILE_KINDS, SILENT_KINDS, TLS_KINDS, seconds_of
 from serving import VDN, Mutate, Serve, Server, wait_for
 
 from outdial.push import PER_RECEIVER, PUSHES
@@ -78,11 +78,8 @@ def kinds_of(size: Size, kinds: tuple[str, ...]) -> dict[str, str]:
     return found
 
 
-HOSTILE = tuple(kind for kind in KINDS if kind not in {"healthy", "canary"})
-
-
 def stands_up_to(
-    serve: Serve, place: Path, size: Size, kinds: tuple[str, ...] = HOSTILE, source: Path | None = None
+    serve: Serve, place: Path, size: Size, kinds: tuple[str, ...] = HOSTILE_KINDS, source: Path | None = None
 ) -> None:
     """The whole proof: hostile receivers beside healthy ones, then their recovery."""
     with farming(place, kinds_of(size, kinds)) as farm:

@@ -27,12 +27,13 @@ from calling import CarrierLog, Receiver, incomplete, outbox, receiving
 from disks import outdial
 from serving import VDN, Server, serving, wait_for
 from traces import by_spelling, by_window, bytes_under, spellings, traces
-from trunks import far_end, free_port, over_sip, trunk
+from trunks import far_end, over_sip, trunk
 
 from outdial.client import Client
 from outdial.model import AccessKey, Vdn
 from outdial.store.sealing import key_file, load_master_key
 from outdial.store.store import Store
+from ports import free_port
 
 SEED = 20261125
 ENDINGS = ("01", "03", "09", "01")

@@ -20,7 +20,9 @@ from adding import verdict as verdict_on_adds
 from calling import SECRET, SETTINGS, CarrierLog, Receiver, all_ended, launched, receiving, start_campaign
 from receiver_farm import seconds_of
 from serving import Process, Serve, Server, wait_for
-from trunks import connect, far_end, free_port, over_sip
+from trunks import connect, far_end, over_sip
+
+from ports import free_port
 
 SEED = 20260304
 IN_FLIGHT = 10

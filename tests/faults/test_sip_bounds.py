@@ -17,11 +17,12 @@ from engines import engines
 from evidence import evidence
 from serving import VDN, Serve, Server, clean_environment, make_vdn, wait_for
 from test_sip_calls import ordered_after, taken_over
-from trunks import ENDINGS, LATE_CHALLENGE, LATE_REFUSAL, UNHEARD, connect, far_end, free_port, over_sip
+from trunks import ENDINGS, LATE_CHALLENGE, LATE_REFUSAL, UNHEARD, connect, far_end, over_sip
 
 from outdial.client import BlockingClient
 from outdial.store.postgres import utc_now
 from outdial.store.sealing import create_master_key, load_master_key
+from ports import free_port
 
 PAUSED_WITHIN = timedelta(seconds=1)
 """G7: after the answer no INVITE leaves later."""

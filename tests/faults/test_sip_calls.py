@@ -15,20 +15,11 @@ from calling import SECRET, CarrierLog, launched, receiving, rows, start_campaig
 from engines import Engines, Run, engines
 from evidence import evidence
 from serving import Serve, Server, make_vdn, wait_for
-from trunks import (
-    ENDINGS,
-    LATE_ANSWER,
-    all_over,
-    attempts_open,
-    call_no_more,
-    connect,
-    far_end,
-    free_port,
-    over_sip,
-)
+from trunks import ENDINGS, LATE_ANSWER, all_over, attempts_open, call_no_more, connect, far_end, over_sip
 
 from outdial.store.postgres import utc_now
 from outdial.store.sealing import create_master_key
+from ports import free_port
 
 SEED = 20261125
 MANY = 5

@@ -14,7 +14,7 @@ import asyncpg
 import pytest
 from calling import CarrierLog
 from evidence import evidence
-from trunks import connect, far_end, free_port, over_sip
+from trunks import connect, far_end, over_sip
 
 from callhouse import House
 from outdial.compose import media_of
@@ -28,6 +28,7 @@ from outdial.sip.endpoint import Endpoint
 from outdial.store.postgres import utc_now
 from outdial.store.store import Store
 from outdial.switch.sip import SipSwitch
+from ports import free_port
 
 NOON = datetime.combine(utc_now().date(), time(12), UTC)
 SECOND, HOUR, DAY = timedelta(seconds=1), timedelta(hours=1), timedelta(days=1)

@@ -15,10 +15,11 @@ import pytest
 from calling import SECRET, CarrierLog, Receiver, all_ended, receiving, rows, start_campaign
 from evidence import evidence
 from serving import VDN, Process, Serve, Server, ready, wait_for
-from trunks import connect, far_end, free_port, over_sip
+from trunks import connect, far_end, over_sip
 
 from outdial import flow
 from outdial.store.store import Store
+from ports import free_port
 
 CALLS = 10
 PROMPT = 16.0

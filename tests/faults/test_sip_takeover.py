@@ -10,9 +10,10 @@ from calling import SECRET, CarrierLog, receiving, rows, start_campaign
 from engines import engines
 from evidence import evidence
 from serving import make_vdn, wait_for
-from trunks import all_over, attempts_open, connect, far_end, free_port, over_sip
+from trunks import all_over, attempts_open, connect, far_end, over_sip
 
 from outdial.store.sealing import create_master_key
+from ports import free_port
 
 RELEASED_WITHIN = 5.0
 """Seconds after a server at another address has taken over in which no call of the dead one is left."""

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import random
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from serving import VDN, ask, wait_for
 from outdial.model import Trunk
 from outdial.store.sealing import MasterKey
 from outdial.store.store import Store
+from ports import free_port
 
 FAR_END = Path(__file__).parent.parent / "telephony" / "far_end.py"
 
@@ -39,23 +38,6 @@ def over_sip(host: str = "127.0.0.1") -> dict[str, Any]:
         "sip_listen": f"{host}:{free_port()}",
         "rtp_ports": "21000-29999",
     }
-
-
-def free_port() -> int:
-    """A port of loopback that was free a moment ago, for UDP and for TCP.
-
-    None that the system gives away by itself: an engine that is started anew still wants it.
-    """
-    while True:
-        port = random.randrange(10_000, 20_000)
-        with (
-            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock,
-            socket.socket() as other,
-            suppress(OSError),
-        ):
-            sock.bind(("127.0.0.1", port))
-            other.bind(("127.0.0.1", port))
-            return port
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
-from sipp import DEADLINE, free_port
+from sipp import DEADLINE
 
 from outdial import flow
 from outdial.errors import StoreUnavailable
@@ -23,6 +23,7 @@ from outdial.sip.resolver import Resolver
 from outdial.sip.rtp import MediaSession, PortRange, Ticker
 from outdial.sip.words import Hop
 from outdial.switch.sip import Facts, SipSwitch, Trunking
+from ports import free_port
 
 VDN = 1
 

@@ -15,7 +15,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from sipp import DEADLINE, free_port
+from sipp import DEADLINE
+
+from ports import free_port
 
 PROGRAM = shutil.which("kamailio", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
 USER, PASSWORD, REALM = "alice", "secret", "carrier.test"

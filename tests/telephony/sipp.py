@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import signal
-import socket
 import subprocess
 import time
 from pathlib import Path
+
+from ports import free_port
 
 DEADLINE = 20.0
 
@@ -24,21 +25,6 @@ a=rtpmap:{codec} {name}/8000
 a=rtpmap:101 telephone-event/8000
 a=fmtp:101 0-15
 """
-
-
-def free_port() -> int:
-    """A UDP and TCP port of loopback that was free a moment ago, even."""
-    while True:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp, socket.socket() as tcp:
-            udp.bind(("127.0.0.1", 0))
-            port = int(udp.getsockname()[1])
-            if port % 2 or port > 60000:
-                continue
-            try:
-                tcp.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
 
 
 def recv(method: str, *saved: str, more: str = "") -> str:

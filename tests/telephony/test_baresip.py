@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 from caller import Caller, trunk_to
-from sipp import DEADLINE, _listens, free_port
+from sipp import DEADLINE, _listens
 
 from outdial import flow
 from outdial.g711 import SILENCE, encoder
+from ports import free_port
 
 BARESIP = shutil.which("baresip")
 MODULES = Path("/usr/lib/baresip/modules")

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 from caller import Caller, trunk_to
-from sipp import free_port
 
 from outdial.errors import CommitUnknown
 from outdial.sip.endpoint import Endpoint
 from outdial.sip.words import Hop
+from ports import free_port
 
 FAR_END = Path(__file__).parent / "far_end.py"
 ROOT = Path(__file__).parents[2]

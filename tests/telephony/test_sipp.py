@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from caller import Caller, trunk_to
 from relay import Relay
-from sipp import ANSWER, END, Sipp, bye, command, free_port, pause, recv, refuse, send
+from sipp import ANSWER, END, Sipp, bye, command, pause, recv, refuse, send
 
 from outdial import flow
 from outdial.errors import SwitchError
@@ -27,6 +27,7 @@ from outdial.flow import Flow
 from outdial.model import HungUpBy, Ringing
 from outdial.sip.rtp import MediaSession
 from outdial.switch.talk import Talk
+from ports import free_port
 
 pytestmark = pytest.mark.skipif(shutil.which("sipp") is None, reason="sipp is not installed")
 

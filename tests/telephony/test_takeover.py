@@ -14,7 +14,6 @@ from uuid import UUID
 
 import pytest
 from caller import VDN, Caller, trunk_to
-from sipp import free_port
 
 from outdial.errors import SwitchError
 from outdial.model import Answered, Fate, Inquiry, OpenCall
@@ -22,6 +21,7 @@ from outdial.sip.endpoint import Endpoint
 from outdial.sip.locate import Target
 from outdial.sip.resolver import Resolver
 from outdial.sip.words import Hop
+from ports import free_port
 
 FAR_END = Path(__file__).parent / "far_end.py"
 RINGS, ANSWERS = "80004", "80001"

@@ -12,7 +12,7 @@ from typing import Any
 import asyncpg
 import pytest
 from caller import trunk_to
-from sipp import ANSWER, END, Sipp, bye, free_port, pause
+from sipp import ANSWER, END, Sipp, bye, pause
 from test_transfer import REFERRED, told
 
 from callhouse import DEADLINE
@@ -28,6 +28,7 @@ from outdial.store.postgres import utc_now
 from outdial.store.store import Store
 from outdial.switch.sip import SipSwitch
 from playbook import ALWAYS, campaign
+from ports import free_port
 
 pytestmark = pytest.mark.skipif(shutil.which("sipp") is None, reason="sipp is not installed")
 

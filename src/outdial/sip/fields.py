@@ -47,12 +47,9 @@ _COMMON_ADDRESS = re.compile(
     rf"(?:{QUOTED} ?)?<{_COMMON_URI}>(?:;{TOKEN}++={_COMMON_VALUE}){{0,50}}+", re.DOTALL
 )
 _TAGGED_ADDRESS = re.compile(rf"(?:{QUOTED} ?)?<{_COMMON_URI}>(?:;tag=({_COMMON_VALUE}))?", re.DOTALL)
-_COMMON_VIA = re.compile(rf"SIP/2\.0/[A-Z]++ {_HOST}{_COMMON_PORT}{_COMMON_PARAMS}")
 _BRANCHED_VIA = re.compile(
     rf"SIP/2\.0/[A-Z]++ {_HOST}{_COMMON_PORT};branch=({_COMMON_VALUE}){_COMMON_PARAMS}"
 )
-_TAG = re.compile(r";tag(?:=([^;]*+))?+(?![^;])", re.IGNORECASE)
-_BRANCH = re.compile(r";branch(?:=([^;]*+))?+(?![^;])", re.IGNORECASE)
 _ELEMENT = re.compile(rf'(?:[^",<]|{QUOTED}|<[^>]*+>)*+', re.DOTALL)
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _TO_ESCAPE = re.compile(r'(["\\])')
@@ -232,12 +229,8 @@ def ip_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
 
 def tag_of(text: str) -> str | None:
     """The tag of an address. Cheap for the form that most have; raises `ParseError` as `NameAddr.parse`."""
-    if match := _TAGGED_ADDRESS.fullmatch(text):
-        return match[1]
-    if not _COMMON_ADDRESS.fullmatch(text):
-        return NameAddr.parse(text).tag
-    match = _TAG.search(text, text.rindex(">"))
-    return match[1] if match else None
+    match = _TAGGED_ADDRESS.fullmatch(text)
+    return match[1] if match else NameAddr.parse(text).tag
 
 
 def uri_of(text: str) -> str:
@@ -251,12 +244,8 @@ def uri_of(text: str) -> str:
 
 def branch_of(text: str) -> str | None:
     """The branch of the first Via of this value. Cheap for the usual form; raises `ParseError`."""
-    if match := _BRANCHED_VIA.fullmatch(text):
-        return match[1]
-    if not _COMMON_VIA.fullmatch(text):
-        return first_via(text).branch
-    match = _BRANCH.search(text)
-    return match[1] if match else None
+    match = _BRANCHED_VIA.fullmatch(text)
+    return match[1] if match else first_via(text).branch
 
 
 def first_via(text: str) -> Via:

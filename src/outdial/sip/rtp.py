@@ -179,8 +179,9 @@ class MediaSession:
         self._target: tuple[str, int] = ("", 0)
         self._alaw = False
         self._payload_type = _PCMU
-        drawn = secrets.randbits(80)  # once: each draw asks the system
-        self._ssrc, self._clock_offset, self._sequence = drawn >> 48, drawn & 0xFFFFFFFF, drawn >> 32 & 0xFFFF
+        self._ssrc = secrets.randbits(32)
+        self._sequence = secrets.randbits(16)
+        self._clock_offset = secrets.randbits(32)
         self._begins = True  # the next packet is a prompt's first
         self._last_turn = 0
         self._audio = b""

@@ -46,7 +46,6 @@ class Timers:
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Run on this loop."""
         self._loop = loop
-        self._alive_at = loop.time()
         self._beat_on()
 
     def close(self) -> None:
@@ -86,11 +85,11 @@ class Timers:
         self._beat = self._loop.call_at(now + BEAT, self._beat_on)
 
     def _arm(self) -> None:
-        """Set the loop's timer for what is due first, and never in the past: that would be a stall."""
+        """Set the loop's timer for what is due first."""
         if self._timer is not None:
             self._timer.cancel()
         if self._due:
-            self._armed = max(self._due[0] / _SLOTS + _ROUNDED, self._loop.time())
+            self._armed = self._due[0] / _SLOTS + _ROUNDED
             self._timer = self._loop.call_at(self._armed, self._ring)
 
     def _ring(self) -> None:

@@ -45,12 +45,8 @@ class Timers:
 
     def set(self, name: str, at: float) -> None:
         """Let `name` be due at `at`, whatever it was before."""
-        again = name in self._at
         self._at[name] = at
-        if again:
-            self.earliest = min(self._at.values())
-        elif self.earliest is None or at < self.earliest:
-            self.earliest = at
+        self.earliest = at if len(self._at) == 1 else min(self._at.values())
 
     def stop(self) -> None:
         """Forget all."""

@@ -1,0 +1,24 @@
+"""Ports for what a test starts."""
+
+from __future__ import annotations
+
+import random
+import socket
+from contextlib import suppress
+
+
+def free_port() -> int:
+    """An even port of loopback that was free a moment ago, for UDP and for TCP.
+
+    None that the system gives away by itself: an engine that is started anew still wants it.
+    """
+    while True:
+        port = random.randrange(10_000, 20_000, 2)
+        with (
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp,
+            socket.socket() as tcp,
+            suppress(OSError),
+        ):
+            udp.bind(("127.0.0.1", port))
+            tcp.bind(("127.0.0.1", port))
+            return port
