@@ -170,6 +170,7 @@ async def test_the_outbox_and_the_trunks_come_from_the_database(
         (Bar.CHANNELS, True, "all channels in use"),
         (Bar.BREAKER, False, "circuit breaker open"),
         (Bar.UNREACHABLE, False, "no address known, or no connection"),
+        (Bar.UNREGISTERED, False, "not registered there"),
     ],
 )
 def test_a_trunk_that_is_only_busy_is_up(bar: Bar | None, up: bool, said: str | None) -> None:

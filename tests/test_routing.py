@@ -141,13 +141,16 @@ def test_no_rule_turns_an_allowed_number_into_a_forbidden_one(
         (503, False, True, True),
         (486, False, False, False),
         (404, False, False, False),
-        (407, False, False, False),
+        (401, False, False, True),
+        (407, False, False, True),
+        (403, False, False, False),
         (603, False, False, False),
         (503, True, False, False),
+        (407, True, False, False),
         (408, True, True, False),
     ],
 )
-def test_only_408_5xx_and_silence_before_a_ring_lead_to_another_trunk(
+def test_only_a_word_about_the_trunk_before_a_ring_leads_to_another_one(
     status: int, rang: bool, local: bool, over: bool
 ) -> None:
     assert fails_over(status, rang, local) is over

@@ -483,6 +483,20 @@ def test_a_disabled_trunk_takes_nothing_and_says_so() -> None:
     assert on.room("default", 0.0) == 0
 
 
+@pytest.mark.parametrize(
+    ("bar", "why", "detail"),
+    [(Bar.UNREACHABLE, "", ""), (Bar.UNREGISTERED, "403 Forbidden", "403 Forbidden"), (None, "", "")],
+)
+def test_what_bars_a_trunk_from_outside_bars_it_from_every_call(
+    bar: Bar | None, why: str, detail: str
+) -> None:
+    on = board(named("a"))
+    on.barred("a", bar, why)
+    found = standing(on, "a", 0.0)
+    assert (found.bar, found.detail) == (bar, detail)
+    assert (on.room("default", 0.0) > 0, place(on, 0.0)) == ((False, None) if bar else (True, "a"))
+
+
 def bars(on: Board, now: float) -> Iterable[tuple[str, Bar | None]]:
     return [(found.name, found.bar) for found in on.standing(now)]
 

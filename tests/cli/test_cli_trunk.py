@@ -9,6 +9,7 @@ import json
 import re
 import shlex
 from dataclasses import MISSING, asdict, fields
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -17,7 +18,7 @@ from scripted import Run, error_of
 
 from outdial.cli import trunk as command
 from outdial.config import load
-from outdial.model import PrefixRule, Trunk
+from outdial.model import EngineStanding, PrefixRule, Trunk, TrunkState
 from outdial.routing.faults import TRANSPORTS
 from outdial.store.sealing import MasterKey
 from outdial.store.store import Store
@@ -46,6 +47,7 @@ DEFAULTS = {
     "pingEvery": 30,
     "enabled": True,
 }
+ROW = "carrier\tdefault\t1\t1\tsip.example.com/udp\t\t10\t30\t\t"
 EVERYTHING = (
     *("--host", "2001:db8::1", "--port", "5080", "--transport", "tls", "--group", "reserve"),
     *("--position", "2", "--weight", "7", "--outbound-proxy", "[2001:db8::2]:5061", "--username", "4711"),
@@ -90,7 +92,9 @@ def _password(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def listed(run: Run) -> list[dict[str, Any]]:
+    """As they are set; no engine runs."""
     found: list[dict[str, Any]] = json.loads(run("trunk", "list", "--json").out)
+    assert [trunk.pop("engines") for trunk in found] == [[] for _ in found]
     return found
 
 
@@ -120,7 +124,7 @@ def test_a_trunk_with_defaults(run: Run, database: str) -> None:
     assert run("trunk", "add", "carrier", "--host", "sip.example.com") == (0, "trunk carrier added\n", "")
     assert stored(database) == [Trunk("carrier", "sip.example.com")]
     assert listed(run) == [DEFAULTS]
-    assert run("trunk", "list").out == "carrier\tdefault\t1\t1\tsip.example.com/udp\t\t10\t30\t\tenabled\n"
+    assert run("trunk", "list").out == f"{ROW}no engine calls over it\n"
 
 
 @pytest.mark.usefixtures("_password")
@@ -131,6 +135,47 @@ def test_every_field_is_an_option(run: Run, database: str) -> None:
     assert listed(run) == [json.loads(made.out)] == [document_of(FULL)]
     row = "b\treserve\t2\t7\t[2001:db8::1]:5080/tls\t4711\t2.5\t12\t600\tdisabled\n"
     assert run("trunk", "list").out == row
+
+
+TAKES = TrunkState("carrier", "default", in_use=2, channels=15)
+FULL_OF_CALLS = TrunkState("carrier", "default", "all channels in use", in_use=15, channels=15)
+REFUSED = TrunkState("carrier", "default", "not registered there: 403 Forbidden", up=False, channels=15)
+BROKEN = TrunkState("carrier", "default", "circuit breaker open", datetime(2030, 1, 2, tzinfo=UTC), up=False)
+OTHER = TrunkState("other", "default")
+
+
+@pytest.mark.parametrize(
+    ("engines", "now"),
+    [
+        ([[]], "no engine calls over it"),
+        ([[OTHER]], "no engine calls over it"),
+        ([[TAKES]], "takes calls, 2 of 15 channels in use"),
+        ([[TAKES, OTHER], [TAKES]], "takes calls, 4 of 30 channels in use"),
+        ([[REFUSED], [REFUSED]], "not registered there: 403 Forbidden"),
+        ([[FULL_OF_CALLS], [BROKEN]], "all channels in use; circuit breaker open"),
+    ],
+)
+def test_the_list_says_what_the_engines_say_of_a_trunk(
+    run: Run, database: str, engines: list[list[TrunkState]], now: str
+) -> None:
+    async def say() -> None:
+        async with Store(database, None) as store:
+            for trunks in engines:
+                epoch = await store.calls.begin_epoch("here", 1, timedelta(seconds=60))
+                await store.calls.say_standing(epoch, EngineStanding(True, tuple(trunks)))
+
+    added(run)
+    asyncio.run(say())
+    assert run("trunk", "list").out == f"{ROW}{now}\n"
+    (found,) = json.loads(run("trunk", "list", "--json").out)
+    states = [one for trunks in engines for one in trunks if one.name == "carrier"]
+    until = {BROKEN.bar: "2030-01-02 00:00:00"}
+    assert found["engines"] == [
+        {"bar": one.bar, "until": until.get(one.bar), "inUse": one.in_use, "channels": one.channels}
+        for one in states
+    ]
+    assert run("trunk", "set", "carrier", "--disabled").code == 0
+    assert run("trunk", "list").out == f"{ROW}disabled\n"
 
 
 def test_no_trunk_is_an_empty_list(run: Run) -> None:

@@ -162,29 +162,33 @@ def start_campaign(
     endings: Sequence[str] = ENDINGS,
     rings: int = 2,
     first: str = "7",
+    flow: str = "",
 ) -> int:
     """A started campaign with so many numbers, put there by SQL; its id.
 
-    A call rings `rings` seconds; the numbers begin with `first`.
+    A call rings `rings` seconds; the numbers begin with `first`; who answers hears `flow`, to whom `to` is
+    the number with a 9 before it.
     """
     campaign = """
         INSERT INTO campaign (vdn_id, name, description, device_type, state, begin_at, end_at, caller_no,
             max_alerting_time, windows, device_sign, call_count, call_interval, callback_url, duplicates,
             on_unknown, incomplete, created_at)
         VALUES ($1, 'calls ' || now(), '', 3, 'started', now() - interval '1 day', now() + interval '1 day',
-            '100', $2, '{0,1440,NULL,NULL,NULL,NULL}', '', $3, 1, $4, 'allow', 'count', $5, now())
+            '100', $2, '{0,1440,NULL,NULL,NULL,NULL}', $6, $3, 1, $4, 'allow', 'count', $5, now())
         RETURNING campaign_id
     """
     contacts = """
-        INSERT INTO contact (vdn_id, contact_id, campaign_id, called, session_id, priority, state, due_at)
-        SELECT $1, nextval('contact_id'), $2, called, 'order ' || n, 3, 'ready', now()
+        INSERT INTO contact (vdn_id, contact_id, campaign_id, called, session_id, call_data, priority, state,
+            due_at)
+        SELECT $1, nextval('contact_id'), $2, called, 'order ' || n, '{"to": "9' || called || '"}', 3,
+            'ready', now()
         FROM unnest($3::text[]) WITH ORDINALITY u(called, n)
     """
     called = [f"{first}{nth:06d}{endings[nth % len(endings)]}" for nth in range(numbers)]
 
     async def work(conn: Any) -> int:
         async with conn.transaction():
-            made = await conn.fetchval(campaign, VDN, rings, per_second, url, numbers)
+            made = await conn.fetchval(campaign, VDN, rings, per_second, url, numbers, flow)
             await conn.execute(contacts, VDN, made, called)
             await conn.execute("SELECT pg_notify('outdial_engine', '')")
         return int(made)
@@ -242,10 +246,11 @@ def verdict(dsn: str, log: CarrierLog, receiver: Receiver) -> Verdict:
     log.look()
     query = "SELECT n.* FROM contact n JOIN campaign USING (vdn_id, campaign_id) WHERE name LIKE 'calls %'"
     contacts = rows(dsn, query)
-    attempts = rows(dsn, "SELECT attempt_id::text, contact_id, called, ended_at, disposition FROM attempt")
+    attempts = rows(dsn, "SELECT *, attempt_id::text FROM attempt")
     pushes = receiver.pushes()
     placed = {order["attempt"]: order["called"] for order in log.orders}
     stored = {attempt["attempt_id"]: attempt["called"] for attempt in attempts}
+    own = {attempt["attempt_id"] for attempt in attempts if attempt["transfer_of"] is None}
     ids: dict[str, set[str]] = {}
     for push in pushes:
         ids.setdefault(push["callId"], set()).add(json.dumps(push, sort_keys=True))
@@ -263,8 +268,8 @@ def verdict(dsn: str, log: CarrierLog, receiver: Receiver) -> Verdict:
         "a number that has not ended": [c["contact_id"] for c in contacts if c["state"] != "done"],
         "not one attempt": [c["contact_id"] for c in contacts if c["attempts"] != 1],
         "an attempt that has not ended": [a["attempt_id"] for a in attempts if a["ended_at"] is None],
-        "results missing": [one for one in stored if one not in ids],
-        "results of nothing": [one for one in ids if one not in stored],
+        "results missing": [one for one in own if one not in ids],
+        "results of nothing": [one for one in ids if one not in own],
         "two results of one call": [one for one, said in ids.items() if len(said) > 1],
         "a push without an id": [call for call, webhook_id in webhook_ids if not webhook_id],
         "miscounted": [{"incomplete": n}] if (n := incomplete(dsn)) else [],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import signal
 import time
@@ -14,11 +15,13 @@ import pytest
 from calling import SECRET, CarrierLog, launched, receiving, rows, start_campaign
 from engines import Engines, Run, engines
 from evidence import evidence
-from serving import Serve, Server, make_vdn, wait_for
+from serving import VDN, Serve, Server, make_vdn, wait_for
 from trunks import ENDINGS, LATE_ANSWER, all_over, attempts_open, call_no_more, connect, far_end, over_sip
 
+from outdial import flow
 from outdial.store.postgres import utc_now
 from outdial.store.sealing import create_master_key
+from outdial.store.store import Store
 from ports import free_port
 
 SEED = 20261125
@@ -119,8 +122,12 @@ def survives_kills(
     source: Path | None = None,
     endings: Sequence[str] = ENDINGS,
     rings: int = 2,
+    bridged: bool = False,
 ) -> None:
-    """Kills, then the verdict: each attempt one INVITE at most, and UNKNOWN are none but calls in flight."""
+    """Kills, then the verdict: each attempt one INVITE at most, and UNKNOWN are none but calls in flight.
+
+    `bridged`: who answers is connected to a second leg.
+    """
     far_port = free_port()
     roles = {} if supervised else {"roles": "api,push"}
     server = serve(source=source, **over_sip(), **roles)
@@ -132,27 +139,63 @@ def survives_kills(
         engines(server.dsn, folder, source=source, sip=True) as around,
     ):
         connect(server.dsn, far_port)
-        numbers = 1000 + 200 * kills
-        start_campaign(server.dsn, numbers, receiver.url, per_second=20, endings=endings, rings=rings)
+        numbers, heard = 1000 + 200 * kills, add_bridge(server.dsn) if bridged else ""
+        start_campaign(
+            server.dsn, numbers, receiver.url, per_second=20, endings=endings, rings=rings, flow=heard
+        )
         victim = under_the_supervisor(server) if supervised else at_one_address(around)
         in_flight: set[str] = set()
         for _ in range(kills):
             in_flight |= kill_and_see_it_released(server, log, victim, chance)
         call_no_more(server.dsn)
         found = all_over(server.dsn, log, receiver, in_flight)
+        legs = second_legs(server.dsn) & in_flight
     evidence(
-        {"calls_in_flight": kills * MANY},
+        {"calls_in_flight": kills * MANY, "second_legs_in_flight": kills if bridged else 0},
         seed=SEED,
         kills=kills,
         calls_in_flight=len(in_flight),
+        second_legs_in_flight=len(legs),
         calls=found.placed,
         unknown=found.unknown,
     )
 
 
+def add_bridge(dsn: str) -> str:
+    """A flow that connects whoever answers to the number in `to`; its name."""
+    steps = {"over": {"transfer": {"target": "{to}", "mode": "bridge"}}}
+
+    async def work() -> None:
+        async with Store(dsn, None, size=1) as store:
+            text = flow.document_text({"start": "over", "steps": steps})
+            await store.flows.add(VDN, "bridge", text, ())
+
+    asyncio.run(work())
+    return "bridge"
+
+
+def second_legs(dsn: str) -> set[str]:
+    """The attempts of transfers."""
+    return {
+        row["id"]
+        for row in rows(dsn, "SELECT attempt_id::text AS id FROM attempt WHERE transfer_of IS NOT NULL")
+    }
+
+
 def test_kill_of_the_engine(serve: Serve) -> None:
     """At most one INVITE for each attempt, no line left open, every number ends."""
     survives_kills(serve, 5)
+
+
+def test_kill_of_the_engine_with_bridged_calls(serve: Serve) -> None:
+    """The same of second legs: each has an attempt of its own."""
+    survives_kills(serve, 3, supervised=False, endings=("01",), bridged=True)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1500)
+def test_thirty_kills_of_the_engine_with_bridged_calls(serve: Serve) -> None:
+    survives_kills(serve, 30, supervised=False, endings=("01",), bridged=True)
 
 
 @pytest.mark.long

@@ -74,6 +74,14 @@ def test_names_that_do_not_follow_from_the_attempt_are_seen(serve: Serve, mutate
         survives_kills(serve, 1, source=source, endings=RINGING, rings=60)
 
 
+def test_a_second_leg_that_nobody_takes_over_is_seen(serve: Serve, mutate: Mutate) -> None:
+    """As if a transfer's attempt were only a line of its call's."""
+    theirs = "a.ended_at IS NULL AND a.epoch = ANY($1::bigint[]) ORDER"
+    source = mutate(("store/queries/calls.sql", theirs, f"a.transfer_of IS NULL AND {theirs}"))
+    with pytest.raises(AssertionError, match=r"stay open|an attempt that has not ended"):
+        survives_kills(serve, 1, source=source, supervised=False, endings=("01",), bridged=True)
+
+
 def test_a_late_answer_that_nobody_releases_is_seen(serve: Serve, mutate: Mutate) -> None:
     source = mutate(("switch/sip.py", "        self._endpoint.on_stray = self._release_stray\n", ""))
     with pytest.raises(AssertionError, match="stay open"):

@@ -121,7 +121,7 @@ class Sipp:
                 f'<?xml version="1.0" encoding="ISO-8859-1" ?>\n<scenario name="far">\n{text}\n</scenario>\n'
             )
             chosen = ["-sf", str(file)]
-        media = free_port()
+        media = free_port(2)  # audio, and video, which it binds too
         self.arguments = [
             *("sipp", *chosen, "-i", "127.0.0.1", "-mi", "127.0.0.1", "-bind_local", "-ci", "127.0.0.1"),
             *("-cp", str(free_port()), "-p", str(self.port), "-mp", str(media), "-nostdin", "-m", str(calls)),

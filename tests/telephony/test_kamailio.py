@@ -16,6 +16,7 @@ from sipp import ANSWER, END, Sipp, bye, pause
 from structlog.testing import capture_logs
 
 from outdial.model import HungUpBy
+from outdial.routing.breaker import FAILURES
 
 pytestmark = pytest.mark.skipif(
     PROGRAM is None or shutil.which("sipp") is None, reason="kamailio or sipp is not installed"
@@ -61,6 +62,21 @@ async def test_a_wrong_password_ends_the_call(proxy: Proxy) -> None:
     assert "INVITE" not in gateway.log()
 
 
+async def test_a_trunk_that_refuses_the_login_is_left_alone(proxy: Proxy) -> None:
+    """A 407 that stays is no word about the number: another trunk is tried, and five close this one."""
+    kamailio, gateway = proxy(asks=True, calls=FAILURES + 1)
+    wrong = trunk_to(kamailio.port, username=USER, password="wrong")
+    async with Caller(wrong, trunk_to(gateway.port, name="two", position=2)) as caller:
+        trunks = []
+        for _ in range(FAILURES + 1):
+            ended = await caller.call()
+            trunks.append((ended.answered, ended.record.trunk))
+        one, _ = caller.switch.trunks()
+    assert trunks == [(True, "two")] * (FAILURES + 1)
+    assert one.bar == "circuit breaker open: 5 calls in a row failed, the last with 407"
+    assert gateway.result() == 0, gateway.said()
+
+
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
 @pytest.mark.parametrize("by", [HungUpBy.CALLER, HungUpBy.CALLEE])
 async def test_a_call_over_a_proxy_that_records_its_route(proxy: Proxy, transport: str, by: HungUpBy) -> None:
@@ -99,9 +115,11 @@ async def test_a_certificate_of_nobody_is_refused(proxy: Proxy) -> None:
     assert "INVITE" not in gateway.log()
 
 
-async def test_a_trunk_registers_and_answers_pings(proxy: Proxy) -> None:
-    """RFC 3261 §10 and §11: REGISTER with digest, OPTIONS; the board knows that it is alive."""
-    kamailio, _ = proxy()
+async def test_a_trunk_takes_calls_once_it_is_registered(proxy: Proxy) -> None:
+    """RFC 3261 §10 and §11: REGISTER with digest, OPTIONS. A carrier would refuse every call of a stranger,
+    so that each number would lose a try: where the registrar does not have us, they wait.
+    """
+    kamailio, gateway = proxy()
     trunk = trunk_to(
         kamailio.port,
         username=USER,
@@ -112,10 +130,20 @@ async def test_a_trunk_registers_and_answers_pings(proxy: Proxy) -> None:
     )
     with capture_logs() as logged:
         async with Caller(trunk) as caller:
-            await caller.until(lambda: all(one.up for one in caller.switch.trunks()))
             await caller.until(lambda: "trunk registered" in [line["event"] for line in logged])
-        wrong = replace(trunk, password="another")
-        async with Caller(wrong) as caller:
-            await caller.until(lambda: "trunk not registered" in [line["event"] for line in logged])
+            (state,) = caller.switch.trunks()
+            assert (state.bar, state.up) == (None, True)
+            assert caller.switch.room(VDN).calls > 0
+        wrong = Caller(replace(trunk, password="another"))
+        await wrong.switch.start(lambda _: None, lambda: None, wrong.announce)
+        try:
+            assert wrong.switch.room(VDN).calls == 0
+            await wrong.until(lambda: "trunk not registered" in [line["event"] for line in logged])
+            (state,) = wrong.switch.trunks()
+            assert (state.bar, state.up) == ("not registered there: 401 Unauthorized", False)
+            assert wrong.switch.room(VDN).calls == 0
+        finally:
+            await wrong.switch.close()
+    assert "INVITE" not in gateway.log()
     (said,) = (line for line in logged if line["event"] == "trunk not registered")
     assert (said["log_level"], said["trunk"], said["reason"]) == ("warning", "one", "401 Unauthorized")

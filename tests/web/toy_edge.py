@@ -9,6 +9,7 @@ the proof that the framing probes can fail.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -95,19 +96,20 @@ def believe_everything() -> None:
         print(listener.getsockname()[1], flush=True)
         while True:
             connection, peer = listener.accept()
-            connection.settimeout(0.2)
-            data = b""
-            try:
-                while piece := connection.recv(1 << 18):
-                    data += piece
-            except TimeoutError:
-                pass
-            except OSError:
-                continue
-            for path in re.findall(rb"(?:GET|POST|OPTIONS|TRACE|CONNECT) (\S*)", data):
-                record(client=peer[1], path=path.decode("latin-1"), body="")
-                connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
-            connection.close()
+            with connection, contextlib.suppress(OSError):  # the client may go before it is answered
+                for path in re.findall(rb"(?:GET|POST|OPTIONS|TRACE|CONNECT) (\S*)", at_once(connection)):
+                    record(client=peer[1], path=path.decode("latin-1"), body="")
+                    connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+
+
+def at_once(connection: socket.socket) -> bytes:
+    """What comes until nothing does for a moment."""
+    connection.settimeout(0.2)
+    data = b""
+    with contextlib.suppress(TimeoutError):
+        while piece := connection.recv(1 << 18):
+            data += piece
+    return data
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@ campaign, numbers, blacklist, results
                     over the signed client (targets.py says which server); campaign_change,
                     campaign_why and special_dates hold more commands of campaign
 vdn, key, db, trunk, destination, flow, prompt, undelivered, records, audit, erase
-                    administration in the store (store_access.py opens it)
+                    administration in the store (store_access.py opens it); trunk_list
+                    holds one more command of trunk
 server, doctor      serve and dev; doctor (checks.py says what it looks at)
 output, failures, examples   what is printed, how a command ends, what --help ends with
 """
@@ -36,7 +37,7 @@ from outdial.cli import (
     records,
     server,
     special_dates,
-    trunk,
+    trunk_list,
     undelivered,
     vdn,
 )
@@ -67,7 +68,7 @@ app.add_typer(vdn.app, name="vdn")
 app.add_typer(key.app, name="key")
 app.add_typer(key.app, name="keys", hidden=True)  # the same group
 app.add_typer(db.app, name="db")
-app.add_typer(trunk.app, name="trunk")
+app.add_typer(trunk_list.app, name="trunk")
 app.add_typer(destination.app, name="destination")
 app.add_typer(flow.app, name="flow")
 app.add_typer(prompt.app, name="prompt")

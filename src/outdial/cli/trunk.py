@@ -13,7 +13,7 @@ import typer
 
 from outdial.cli.examples import examples
 from outdial.cli.failures import Refused, WrongUsage
-from outdial.cli.output import print_json, print_rows
+from outdial.cli.output import print_json
 from outdial.cli.store_access import StoreOptions, administer, with_store
 from outdial.cli.targets import Json
 
@@ -227,33 +227,9 @@ def add(
     ):
         raise Refused(f"trunk {name} exists already; `outdial trunk set {name}` changes it")
     if json:
-        print_json(_document(trunk))
+        print_json(document(trunk))
     else:
         print(f"trunk {name} added")
-
-
-@app.command("list", epilog=examples("outdial trunk list --data /srv/outdial", "outdial trunk list --json"))
-@with_store
-def list_(
-    *,
-    options: StoreOptions,
-    json: Json = False,
-) -> None:
-    """List the trunks, in the order in which their groups try them. Passwords are not shown."""
-    trunks: Sequence[Trunk] = administer(options, lambda store: store.trunks.listed())
-    if json:
-        print_json([_document(trunk) for trunk in trunks])
-        return
-    print_rows(
-        ("name", "group", "position", "weight", "server", "login", "cps", "channels", "minutes", "state"),
-        (
-            (
-                *(t.name, t.group, t.position, t.weight, _server(t), t.username, f"{t.max_cps:g}"),
-                *(t.max_channels, t.max_minutes, "enabled" if t.enabled else "disabled"),
-            )
-            for t in trunks
-        ),
-    )
 
 
 @app.command(
@@ -330,7 +306,7 @@ def set_(
     if changed is None:
         raise _no_such_trunk(name)
     if json:
-        print_json(_document(changed))
+        print_json(document(changed))
     else:
         print(f"trunk {name} changed")
 
@@ -453,13 +429,8 @@ def _option(field: str) -> str:
     return "--prefix-rule" if field == "prefix_rules" else f"--{field.replace('_', '-')}"
 
 
-def _server(trunk: Trunk) -> str:
-    host = f"[{trunk.host}]" if ":" in trunk.host else trunk.host
-    port = f":{trunk.port}" if trunk.port is not None else ""
-    return f"{host}{port}/{trunk.transport}"
-
-
-def _document(trunk: Trunk) -> dict[str, Any]:
+def document(trunk: Trunk) -> dict[str, Any]:
+    """A trunk in JSON, without its password."""
     return {
         "name": trunk.name,
         "host": trunk.host,

@@ -22,6 +22,7 @@ class Bar(StrEnum):
     REMOVED = "removed: its last calls are running"
     DISABLED = "disabled"
     UNREACHABLE = "no address known, or no connection"
+    UNREGISTERED = "not registered there"
     MINUTES = "the answered minutes of today are used up"
     MINUTES_UNKNOWN = "the answered minutes of today are not known yet"
     BREAKER = "circuit breaker open"
@@ -54,7 +55,8 @@ class _Line:
     rate: Rate
     breaker: Breaker
     removed: bool = False
-    reached: bool = True
+    barred: Bar | None = None
+    why: str = ""
     in_use: int = 0
     turn: int = 0  # smooth weighted round robin: how far this trunk's turn has come
 
@@ -64,7 +66,7 @@ class _Line:
             return Bar.REMOVED
         if not self.trunk.enabled:
             return Bar.DISABLED
-        return None if self.reached else Bar.UNREACHABLE
+        return self.barred
 
     def change(self, trunk: Trunk) -> None:
         """Other settings. Another far end begins with a closed breaker."""
@@ -156,10 +158,10 @@ class Board:
         if (line := self._lines.get(trunk)) is not None:
             line.breaker.succeeded()
 
-    def reached(self, trunk: str, reached: bool) -> None:
-        """Whether something sent over the trunk would leave at once. Until this is said, it would."""
+    def barred(self, trunk: str, bar: Bar | None, why: str = "") -> None:
+        """What keeps calls from leaving over the trunk; None: nothing. Until this is said, nothing does."""
         if (line := self._lines.get(trunk)) is not None:
-            line.reached = reached
+            line.barred, line.why = bar, why
 
     def pinged(self, trunk: str, status: int | None, now: float) -> None:
         """The answer to an OPTIONS; `status` None: there was none.
@@ -209,6 +211,7 @@ class Board:
         elif bar is Bar.CPS:
             until = self._rate(line).next_room(now)
         detail = line.breaker.reason if bar in (Bar.BREAKER, Bar.TRIAL) else ""
+        detail = line.why if bar is Bar.UNREGISTERED else detail
         channels = self._channels(trunk)
         return TrunkStanding(
             trunk.name, trunk.group, bar, until, detail, line.in_use, channels, line.breaker.alive

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 FAILURES: Final = 5
-"""Calls in a row that fail over (408, 5xx, silence) before the breaker opens."""
+"""Calls in a row that fail over (408, 5xx, silence, a refused login) before the breaker opens."""
 
 FIRST_BACK_OFF: Final = 5.0
 """Seconds until the first trial call; every trial that fails doubles them."""

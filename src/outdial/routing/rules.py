@@ -57,9 +57,10 @@ def refusal(
 
 
 def fails_over(status: int, rang: bool, local: bool) -> bool:
-    """Whether a refused call may be tried on another trunk: 408, 5xx and silence, never after an 18x.
+    """Whether a refused call may be tried on another trunk, never after an 18x.
 
-    Once the callee's telephone rang, a second call could ring it twice. `local`: nobody answered, or the
-    transport failed. A 4xx or 6xx is a word about the number: another trunk would hear the same.
+    After 408, 5xx and silence; and after 401 and 407, which say that the trunk does not take our login. Once
+    the callee's telephone rang, a second call could ring it twice. `local`: nobody answered, or the transport
+    failed. Any other 4xx or a 6xx is a word about the number: another trunk would hear the same.
     """
-    return not rang and (local or status == 408 or 500 <= status <= 599)
+    return not rang and (local or status in (401, 407, 408) or 500 <= status <= 599)

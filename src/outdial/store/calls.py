@@ -240,9 +240,9 @@ class Calls:
         """Keep what stands in the Via of this run's requests, by the address that they go to."""
         await self._db.fetch("announce", epoch, msgspec.json.encode(sent_by).decode())
 
-    async def standings_of(self, host: str) -> list[EngineStanding]:
-        """What the living runs of a host say of themselves."""
-        rows = await self._db.fetch("standings_of_host", host)
+    async def standings(self, host: str | None = None) -> list[EngineStanding]:
+        """What the living runs say of themselves: those of a host, or all."""
+        rows = await self._db.fetch("standings", host)
         return [msgspec.json.decode(row["standing"], type=EngineStanding) for row in rows]
 
     async def resign(self, epoch: int) -> None:

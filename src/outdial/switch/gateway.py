@@ -12,7 +12,7 @@ import structlog
 
 from outdial.errors import CommitUnknown, StoreUnavailable
 from outdial.model import Trunk
-from outdial.routing import Board
+from outdial.routing import Bar, Board
 from outdial.sip.endpoint import Endpoint
 from outdial.sip.locate import Target
 from outdial.sip.registration import Account, OptionsPing, Registration
@@ -57,7 +57,7 @@ class Gateway:
         self._hops: list[Hop] = []
         self._registration: Registration | None = None
         self._said = ""  # of the registration, last
-        board.reached(trunk.name, False)
+        board.barred(trunk.name, Bar.UNREACHABLE)
         self._task = asyncio.create_task(self._live())
 
     def hop(self) -> Hop | None:
@@ -98,7 +98,7 @@ class Gateway:
             except (OSError, LookupError, TimeoutError, StoreUnavailable, CommitUnknown) as error:
                 reason = str(error) or type(error).__name__
                 log.warning("trunk not reached", trunk=self.trunk.name, reason=reason)
-                self._board.reached(self.trunk.name, False)
+                self._board.barred(self.trunk.name, Bar.UNREACHABLE)
                 self.tried.set()
                 await asyncio.sleep(wait)
                 wait = min(2 * wait, _LONGEST_WAIT)
@@ -110,10 +110,20 @@ class Gateway:
     async def _while_ready(self, seconds: float) -> None:
         """Wait; a connection that is lost ends it."""
         until = self._now() + seconds
-        while (ready := self._ready()) and self._now() < until:  # the endpoint tells no event
-            self._say_registration()
+        while self._judged() and self._now() < until:  # noqa: ASYNC110  # neither tells an event
             await asyncio.sleep(min(_NOTICE_WITHIN, seconds))
-        self._board.reached(self.trunk.name, ready)
+
+    def _judged(self) -> bool:
+        """Whether what is sent leaves at once; the board learns it, and whether we are registered."""
+        ready, one = self._ready(), self._registration
+        if not ready:
+            self._board.barred(self.trunk.name, Bar.UNREACHABLE)
+        elif one is not None and not one.registered:
+            self._board.barred(self.trunk.name, Bar.UNREGISTERED, one.error)
+        else:
+            self._board.barred(self.trunk.name, None)
+        self._say_registration()
+        return ready
 
     def _ready(self) -> bool:
         hop = self.hop()
@@ -127,9 +137,9 @@ class Gateway:
         await self._announce_us()
         if self.trunk.transport != "udp":
             await self._connect()
-        self._board.reached(self.trunk.name, self._ready())
         if self.trunk.registers:
             self._keep_registered()
+        self._judged()
         if self.trunk.ping_every:
             await self._ping()
 

@@ -49,7 +49,7 @@ class Exposition:
         """A database that is away says nothing, and that it is away."""
         try:
             backlog = await self._store.results.backlog()
-            standings = await self._store.calls.standings_of(self._host)
+            standings = await self._store.calls.standings(self._host)
         except StoreUnavailable:
             return [_gauge(DATABASE_UP, {}, 0)]
         now = self._store.results.now()

@@ -253,9 +253,10 @@ UPDATE engine SET standing = $2 WHERE epoch = $1
 -- looks cheaper wherever the planner expects no more rows than the limit.
 SELECT set_config('enable_sort', 'off', true), set_config('enable_bitmapscan', 'off', true)
 
--- name: standings_of_host
+-- name: standings
+-- Of one host, or of all.
 SELECT standing FROM engine
-WHERE host = $1 AND standing IS NOT NULL AND fenced_at IS NULL AND recovered_at IS NULL
+WHERE ($1::text IS NULL OR host = $1) AND standing IS NOT NULL AND fenced_at IS NULL AND recovered_at IS NULL
   AND lease_until > clock_timestamp()
 
 -- name: facts
