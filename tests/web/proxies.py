@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from test_edge import WITHIN
+from edges import WITHIN
 from tlspair import blind
 
 from outdial.web.certificates import Pair

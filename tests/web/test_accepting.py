@@ -15,7 +15,7 @@ from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
-from test_edge import WITHIN, Toy, envelope, head, read, toy
+from edges import WITHIN, Toy, envelope, head, read, toy
 from tlspair import blind, pair
 
 from outdial.web.accepting import MOST, RESERVE, Places

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from test_edge import Toy, head, toy
+from edges import Toy, head, toy
 
 SEED = 20261125
 

@@ -12,8 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from edges import Toy, head, toy
 from proxies import PROGRAMS, Proxy, proxied
-from test_edge import REFUSED, Toy, head, toy
+from test_edge import REFUSED
 from test_framing import SEED, STREAMS, mutated
 from test_public_names import CAMPAIGNS, make_key, signed_for
 from test_served import served, until

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from edges import WITHIN, Toy, toy
 from structlog.testing import capture_logs
-from test_edge import WITHIN, Toy, toy
 from tlspair import blind, encrypted, fingerprint, of_der, pair, trusting
 
 from outdial import tls as server_tls
