@@ -54,10 +54,13 @@ def test_an_unknown_fate_that_is_taken_for_kept_is_seen(serve: Serve, mutate: Mu
     kept = "_resolve(waiting, Outcome(Facts(found=True, takes_numbers=True), kept=True))"
     server = serve(source=mutate(("store/numbers.py", UNKNOWN, kept)), database=foreign.dsn, **SETTINGS)
     with trial(server) as one:
-        frozen_to_death(one, foreign)
-        found = verdict(server.data.with_name("journal.jsonl"), server)
-    print(found)
-    assert found.lost
+        for _ in range(8):  # whether a COMMIT is under way when all stands still is luck
+            frozen_to_death(one, foreign)
+            found = verdict(server.data.with_name("journal.jsonl"), server)
+            print(found)
+            if found.lost:
+                return
+    pytest.fail("it is not seen")
 
 
 def test_a_pool_that_is_never_renewed_is_seen(serve: Serve, mutate: Mutate, foreign: Any) -> None:
