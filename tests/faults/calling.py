@@ -162,19 +162,18 @@ def start_campaign(
     endings: Sequence[str] = ENDINGS,
     rings: int = 2,
     first: str = "7",
-    flow: str = "",
 ) -> int:
     """A started campaign with so many numbers, put there by SQL; its id.
 
-    A call rings `rings` seconds; the numbers begin with `first`; who answers hears `flow`, to whom `to` is
-    the number with a 9 before it.
+    A call rings `rings` seconds; the numbers begin with `first`. `to` in the call data is the number with
+    a 9 before it.
     """
     campaign = """
         INSERT INTO campaign (vdn_id, name, description, device_type, state, begin_at, end_at, caller_no,
             max_alerting_time, windows, device_sign, call_count, call_interval, callback_url, duplicates,
             on_unknown, incomplete, created_at)
         VALUES ($1, 'calls ' || now(), '', 3, 'started', now() - interval '1 day', now() + interval '1 day',
-            '100', $2, '{0,1440,NULL,NULL,NULL,NULL}', $6, $3, 1, $4, 'allow', 'count', $5, now())
+            '100', $2, '{0,1440,NULL,NULL,NULL,NULL}', '', $3, 1, $4, 'allow', 'count', $5, now())
         RETURNING campaign_id
     """
     contacts = """
@@ -188,7 +187,7 @@ def start_campaign(
 
     async def work(conn: Any) -> int:
         async with conn.transaction():
-            made = await conn.fetchval(campaign, VDN, rings, per_second, url, numbers, flow)
+            made = await conn.fetchval(campaign, VDN, rings, per_second, url, numbers)
             await conn.execute(contacts, VDN, made, called)
             await conn.execute("SELECT pg_notify('outdial_engine', '')")
         return int(made)

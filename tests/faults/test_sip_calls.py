@@ -139,10 +139,10 @@ def survives_kills(
         engines(server.dsn, folder, source=source, sip=True) as around,
     ):
         connect(server.dsn, far_port)
-        numbers, heard = 1000 + 200 * kills, add_bridge(server.dsn) if bridged else ""
-        start_campaign(
-            server.dsn, numbers, receiver.url, per_second=20, endings=endings, rings=rings, flow=heard
-        )
+        if bridged:
+            with_second_legs(server.dsn)
+        numbers = 1000 + 200 * kills
+        start_campaign(server.dsn, numbers, receiver.url, per_second=20, endings=endings, rings=rings)
         victim = under_the_supervisor(server) if supervised else at_one_address(around)
         in_flight: set[str] = set()
         for _ in range(kills):
@@ -161,25 +161,21 @@ def survives_kills(
     )
 
 
-def add_bridge(dsn: str) -> str:
-    """A flow that connects whoever answers to the number in `to`; its name."""
-    steps = {"over": {"transfer": {"target": "{to}", "mode": "bridge"}}}
+def with_second_legs(dsn: str) -> None:
+    """Whoever answers a call of the VDN is connected to the number in `to`."""
+    bridge = {"start": "over", "steps": {"over": {"transfer": {"target": "{to}", "mode": "bridge"}}}}
 
     async def work() -> None:
         async with Store(dsn, None, size=1) as store:
-            text = flow.document_text({"start": "over", "steps": steps})
-            await store.flows.add(VDN, "bridge", text, ())
+            await store.flows.add(VDN, flow.DEFAULT_FLOW, flow.document_text(bridge), ())
 
     asyncio.run(work())
-    return "bridge"
 
 
 def second_legs(dsn: str) -> set[str]:
     """The attempts of transfers."""
-    return {
-        row["id"]
-        for row in rows(dsn, "SELECT attempt_id::text AS id FROM attempt WHERE transfer_of IS NOT NULL")
-    }
+    query = "SELECT attempt_id::text AS id FROM attempt WHERE transfer_of IS NOT NULL"
+    return {row["id"] for row in rows(dsn, query)}
 
 
 def test_kill_of_the_engine(serve: Serve) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from outdial.cli.examples import examples
@@ -12,7 +11,7 @@ from outdial.cli.targets import Json
 from outdial.cli.trunk import app, document
 
 if TYPE_CHECKING:
-    from outdial.model import EngineStanding, Trunk
+    from outdial.model import Trunk, TrunkState
     from outdial.store.store import Store
 
 __all__ = ["app", "list_"]
@@ -30,30 +29,31 @@ def list_(
     Passwords are not shown.
     """
 
-    async def look(store: Store) -> tuple[Sequence[Trunk], list[EngineStanding]]:
-        return await store.trunks.listed(), await store.calls.standings()
+    async def look(store: Store) -> list[tuple[Trunk, list[TrunkState]]]:
+        trunks, engines = await store.trunks.listed(), await store.calls.standings()
+        states = [state for engine in engines for state in engine.trunks]
+        return [(trunk, [state for state in states if state.name == trunk.name]) for trunk in trunks]
 
-    trunks, engines = administer(options, look)
+    found = administer(options, look)
     if json:
-        print_json([document(trunk) | {"engines": _said(trunk, engines)} for trunk in trunks])
+        print_json([document(trunk) | {"engines": [*map(_said, states)]} for trunk, states in found])
         return
     print_rows(
         ("name", "group", "position", "weight", "server", "login", "cps", "channels", "minutes", "now"),
         (
             (
                 *(t.name, t.group, t.position, t.weight, _server(t), t.username, f"{t.max_cps:g}"),
-                *(t.max_channels, t.max_minutes, _now(t, engines)),
+                *(t.max_channels, t.max_minutes, _now(t, states)),
             )
-            for t in trunks
+            for t, states in found
         ),
     )
 
 
-def _now(trunk: Trunk, engines: list[EngineStanding]) -> str:
+def _now(trunk: Trunk, states: list[TrunkState]) -> str:
     """Whether it takes calls, or every reason why not: engines may see it differently."""
     if not trunk.enabled:
         return "disabled"
-    states = [one for engine in engines for one in engine.trunks if one.name == trunk.name]
     if not states:
         return "no engine calls over it"
     used, channels = sum(one.in_use for one in states), sum(one.channels for one in states)
@@ -61,13 +61,13 @@ def _now(trunk: Trunk, engines: list[EngineStanding]) -> str:
     return "; ".join(bars)
 
 
-def _said(trunk: Trunk, engines: list[EngineStanding]) -> list[dict[str, Any]]:
-    return [
-        {"bar": one.bar, "until": instant(one.until), "inUse": one.in_use, "channels": one.channels}
-        for engine in engines
-        for one in engine.trunks
-        if one.name == trunk.name
-    ]
+def _said(state: TrunkState) -> dict[str, Any]:
+    return {
+        "bar": state.bar,
+        "until": instant(state.until),
+        "inUse": state.in_use,
+        "channels": state.channels,
+    }
 
 
 def _server(trunk: Trunk) -> str:

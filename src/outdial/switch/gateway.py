@@ -110,10 +110,10 @@ class Gateway:
     async def _while_ready(self, seconds: float) -> None:
         """Wait; a connection that is lost ends it."""
         until = self._now() + seconds
-        while self._judged() and self._now() < until:  # noqa: ASYNC110  # neither tells an event
+        while self._tell_board() and self._now() < until:  # noqa: ASYNC110  # neither tells an event
             await asyncio.sleep(min(_NOTICE_WITHIN, seconds))
 
-    def _judged(self) -> bool:
+    def _tell_board(self) -> bool:
         """Whether what is sent leaves at once; the board learns it, and whether we are registered."""
         ready, one = self._ready(), self._registration
         if not ready:
@@ -139,7 +139,7 @@ class Gateway:
             await self._connect()
         if self.trunk.registers:
             self._keep_registered()
-        self._judged()
+        self._tell_board()
         if self.trunk.ping_every:
             await self._ping()
 
